@@ -1,0 +1,274 @@
+/* ghostmax_model.h -- models, data, training, measuring, quantizing and the lab. Builds on ghostmax.h; same rules. */
+#ifndef GHOSTMAX_MODEL_H
+#define GHOSTMAX_MODEL_H
+
+#include "ghostmax.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- variants: `name[:key=value,...][+name...]` --------------------------------------------------------------------- */
+
+typedef enum gm_sink_kind { GM_SINK_NONE, GM_SINK_CONSTANT, GM_SINK_LEARNED } gm_sink_kind;
+typedef enum gm_gate_kind {
+    GM_GATE_NONE,
+    GM_GATE_LINEAR,    /* each head from its own C/H slice of the normalised block input, with bias: H (C/H + 1) parameters */
+    GM_GATE_MLP,       /* the same slice through `gate_hidden` ReLU units: H (hidden (C/H + 2) + 1) parameters */
+    GM_GATE_ALL_HEADS, /* each head from the whole input: H (C + 1) parameters */
+    GM_GATE_CHANNEL,   /* each of the H D channels from the whole input (Qiu et al. 2025): H D (C + 1) parameters */
+} gm_gate_kind;
+
+typedef struct gm_variant {
+    gm_sink_kind sink;
+    double n; /* GM_SINK_CONSTANT: softmax_n's n >= 0, sink logit ln n */
+    bool clipped;
+    double gamma, zeta; /* clipped: gamma <= 0, zeta >= 1 */
+    double alpha;       /* clipped: > 0 asks for gamma = -alpha / context when the model is created; 0: gamma is given */
+    gm_gate_kind gate;
+    int gate_hidden; /* GM_GATE_MLP: units, default 4 */
+    double gate_pi;  /* initial openness in (0, 1): the gate's bias starts at logit(pi) */
+} gm_variant;
+
+/* Errors: GM_EINVAL naming the word at fault and the nearest known one. */
+gm_status gm_variant_parse(gm_variant *out, const char *spec, gm_error *err);
+/* The canonical spec (parses back to the same variant). Returns the length, as snprintf does. */
+int gm_variant_format(char *dst, size_t size, const gm_variant *variant);
+/* What a kernel sees; context resolves alpha. A learned sink gives sink = 0 and is overridden by the sinks[H] array. */
+gm_norm gm_variant_norm(const gm_variant *variant, int64_t context);
+
+typedef struct gm_variant_info {
+    const char *name, *keys /* "gamma=-0.03,zeta=1,alpha" with defaults, "" when none */, *summary, *source;
+} gm_variant_info;
+/* The one table, by index; NULL past the end. */
+const gm_variant_info *gm_variant_list(int index);
+
+/* ---- model configuration --------------------------------------------------------------------------------------------- */
+
+typedef enum gm_family { GM_FAMILY_GPT2, GM_FAMILY_OPT, GM_FAMILY_LLAMA } gm_family;
+typedef enum gm_act { GM_ACT_GELU_TANH, GM_ACT_GELU_ERF, GM_ACT_RELU, GM_ACT_SWIGLU } gm_act;
+typedef enum gm_init {
+    GM_INIT_GPT2 /* N(0, .02), residual projections / sqrt(2L) */,
+    GM_INIT_OPT /* N(0, .006) */,
+    GM_INIT_TORCH /* nn.Linear's and nn.Embedding's defaults */
+} gm_init;
+
+typedef struct gm_model_config {
+    char preset[32]; /* where the shape came from, "" when read from a file */
+    gm_family family;
+    int64_t vocab, context, layers, heads, kv_heads, width, head_dim, ffn;
+    gm_act act;
+    bool rms_norm;           /* RMS norm without bias; else layer norm with bias */
+    bool rope;               /* rotary positions; else a learned table of context (+ position_offset) rows */
+    int64_t position_offset; /* OPT: 2 */
+    bool bias;               /* biases in the block's linear layers */
+    bool tied;               /* the LM head is the embedding table */
+    double norm_eps, rope_theta;
+    int64_t window; /* sliding window, 0: none */
+    double dropout; /* on the embedding sum and both branch outputs; attention weights are never dropped */
+    gm_init init;
+    double init_std;
+    gm_variant attention;
+} gm_model_config;
+
+typedef struct gm_preset_info {
+    const char *name, *summary;
+} gm_preset_info;
+const gm_preset_info *gm_preset_list(int index);
+/* *cfg = the named preset with plain softmax; vocab may still be 0 (taken from the data). */
+gm_status gm_model_config_preset(gm_model_config *cfg, const char *name, gm_error *err);
+/* Every rule between dimensions, before anything is allocated; resolves derived values (head_dim 0, ffn 0, kv_heads 0, alpha). */
+gm_status gm_model_config_check(gm_model_config *cfg, gm_error *err);
+
+typedef struct gm_model_size {
+    int64_t parameters, parameters_without_embeddings, attention_parameters_extra /* sinks and gates */;
+    double flops_per_token_forward, flops_per_token_train;
+    size_t parameter_bytes, train_bytes, forward_bytes; /* for the given B, T; train = parameters, gradients, moments, activations */
+} gm_model_size;
+void gm_model_config_size(gm_model_size *out, const gm_model_config *cfg, int64_t B, int64_t T);
+/* Number of parameter tensors, and the i-th's name and shape (rows x cols; cols = 1 for vectors). */
+int gm_model_config_tensor(const gm_model_config *cfg, int index, char *name, size_t name_size, int64_t *rows, int64_t *cols);
+
+/* ---- tokenizers ------------------------------------------------------------------------------------------------------ */
+
+typedef struct gm_tokenizer gm_tokenizer;
+typedef enum gm_token_class {
+    GM_CLASS_BOS,
+    GM_CLASS_WHITESPACE,
+    GM_CLASS_PUNCTUATION,
+    GM_CLASS_WORD,
+    GM_CLASS_DIGIT,
+    GM_CLASS_OTHER
+} gm_token_class;
+
+/* Build from a text: kind "bytes" (256 + BOS), "chars" (the text's code points), "words" (the `vocab` most frequent words and
+ * punctuation marks; lower: fold case first; the rest becomes <unk>). Invalid UTF-8 is an error for chars and words (GM_EFORMAT with
+ * the offset); bytes takes anything. */
+gm_status gm_tokenizer_build(gm_tokenizer **out, const char *kind, const char *text, size_t size, int64_t vocab, bool lower, gm_error *err);
+/* MODEL folders hold it as tokenizer.json. */
+gm_status gm_tokenizer_load(gm_tokenizer **out, const char *path, gm_error *err);
+gm_status gm_tokenizer_save(const gm_tokenizer *t, const char *path, gm_error *err);
+void gm_tokenizer_free(gm_tokenizer *t);
+int64_t gm_tokenizer_vocab(const gm_tokenizer *t);
+int32_t gm_tokenizer_bos(const gm_tokenizer *t); /* -1: none */
+const char *gm_tokenizer_kind(const gm_tokenizer *t);
+/* *ids is the caller's, freed with gm_tokens_free. BOS is not added. */
+gm_status gm_tokenizer_encode(const gm_tokenizer *t, const char *text, size_t size, int32_t **ids, int64_t *count, gm_error *err);
+void gm_tokens_free(int32_t *ids);
+/* The id's own string (not NUL-terminated for bytes; *size says). `previous` is the id before it, -1 at the start: a words tokenizer
+ * puts the space between words itself. Valid as long as t. */
+const char *gm_tokenizer_piece(const gm_tokenizer *t, int32_t previous, int32_t id, size_t *size);
+gm_token_class gm_tokenizer_class(const gm_tokenizer *t, int32_t id);
+
+/* ---- data ------------------------------------------------------------------------------------------------------------- */
+
+typedef struct gm_data gm_data;
+
+typedef struct gm_data_options {
+    const char *source;    /* "stories", "bb", or a file: text, or a token file written by `ghostmax tokenize` */
+    const char *tokens;    /* "bytes", "chars", "words"; NULL: the source's default */
+    int64_t vocab;         /* words: 0 is the source's default */
+    bool keep_case;        /* words: do not lower-case */
+    bool no_bos;           /* default: every sequence starts with BOS */
+    int64_t context;       /* T of the sequences */
+    const char *tokenizer; /* use this tokenizer file instead of building one */
+} gm_data_options;
+
+/* What a source brings when nothing else is said: one table, printed by --help. */
+typedef struct gm_data_defaults {
+    const char *source, *model, *tokens, *summary;
+    int64_t vocab, batch, context, steps, seeds;
+    double lr;
+    const char *variants;
+} gm_data_defaults;
+const gm_data_defaults *gm_data_default_list(int index); /* "stories", "bb", "FILE"; NULL past the end */
+const gm_data_defaults *gm_data_default_of(const char *source);
+
+/* Errors: missing, empty, directory, unreadable, too short for the context, invalid UTF-8: each with its own line. */
+gm_status gm_data_open(gm_data **out, const gm_data_options *options, gm_error *err);
+void gm_data_free(gm_data *d);
+const gm_tokenizer *gm_data_tokenizer(const gm_data *d);
+/* Distinct validation sequences: fixed by a hash of the content, whatever the seed; streams have GM_DATA_STREAM_VALIDATION. */
+int64_t gm_data_validation_count(const gm_data *d);
+/* Training tokens available, -1 for a stream (fresh samples for ever). */
+int64_t gm_data_train_tokens(const gm_data *d);
+/* Sequences `first` .. `first + count - 1` of seed's training order: a pure function of its arguments, so that resuming, other batch
+ * sizes and other rank counts see the same samples. x, y [count, T]: y is x moved by one; with BOS, x[:,0] is BOS. */
+void gm_data_train(const gm_data *d, uint64_t seed, int64_t first, int64_t count, int32_t *x, int32_t *y);
+/* Validation sequences first .. first+count-1 (modulo the count). */
+void gm_data_validation(const gm_data *d, int64_t first, int64_t count, int32_t *x, int32_t *y);
+/* Mean bytes of text per token on validation, for bits per byte; 0 where it has no meaning (bb). */
+double gm_data_bytes_per_token(const gm_data *d);
+/* A short text that names data and tokenizer exactly (source, content hash, kind, vocab): part of a run's identity. */
+const char *gm_data_identity(const gm_data *d);
+/* bb only: which of y's targets are deterministic back-copies; mask [count, T] of 0/1. false for other sources. */
+bool gm_data_backcopy_mask(const gm_data *d, const int32_t *x, int64_t count, uint8_t *mask);
+
+/* ---- models ------------------------------------------------------------------------------------------------------------ */
+
+typedef struct gm_model gm_model;
+
+/* Parameters drawn from (seed, tensor name, index): tensors that two variants share start identical. */
+gm_status gm_model_create(gm_model **out, const gm_ctx *ctx, const gm_model_config *cfg, uint64_t seed, gm_error *err);
+void gm_model_free(gm_model *m);
+const gm_model_config *gm_model_config_of(const gm_model *m);
+/* A folder of config.json + model.safetensors (docs/formats.md). */
+gm_status gm_model_load(gm_model **out, const gm_ctx *ctx, const char *path, gm_error *err);
+gm_status gm_model_save(const gm_model *m, const char *folder, gm_error *err);
+
+/* Logits of B sequences of T tokens: logits [B,T,V], or the last position only, [B,V], with last_only. */
+gm_status gm_model_logits(gm_model *m, const int32_t *tokens, int64_t B, int64_t T, bool last_only, float *logits, gm_error *err);
+/* Mean next-token loss in nats over targets >= 0; losses [B,T] per token when not NULL (0 where the target is < 0). */
+gm_status gm_model_loss(gm_model *m, const int32_t *tokens, const int32_t *targets, int64_t B, int64_t T, double *mean, float *losses,
+                        gm_error *err);
+
+/* ---- training ---------------------------------------------------------------------------------------------------------- */
+
+typedef enum gm_schedule { GM_SCHEDULE_CONSTANT, GM_SCHEDULE_COSINE, GM_SCHEDULE_LINEAR } gm_schedule;
+
+typedef struct gm_train_options {
+    int64_t steps, batch, context, accumulate;    /* batch: sequences per step, over all accumulation parts */
+    double lr, lr_min;                            /* lr_min: the schedule's end, as a share of lr */
+    double beta1, beta2, eps, weight_decay, clip; /* clip: global gradient norm, 0: none */
+    bool decay_norm_gains;                        /* the paper's --wd_LN_gamma */
+    gm_schedule schedule;
+    int64_t warmup, eval_every, eval_sequences, log_every, checkpoint_every; /* in steps; 0: only at the end (eval: never) */
+    uint64_t seed;
+} gm_train_options;
+void gm_train_defaults(gm_train_options *options);
+
+typedef struct gm_train_progress {
+    int64_t step, steps, resumed_at; /* resumed_at: 0 for a fresh run */
+    double loss, val_loss /* NaN: not evaluated here */, grad_norm, lr, tokens_per_s, eta_s;
+} gm_train_progress;
+/* Called after every step; return true to stop: the state is saved and GM_ESTOPPED returned. */
+typedef bool (*gm_train_callback)(void *user, const gm_train_progress *progress);
+
+typedef struct gm_train_result {
+    int64_t step;
+    double loss, val_loss, tokens_per_s; /* tokens_per_s: the median over logged intervals */
+    int64_t diverged_at;                 /* step of the first non-finite loss, 0: none */
+} gm_train_result;
+
+/* Trains in `folder`: config.json, tokenizer.json, metrics.jsonl, model.safetensors, and the training state beside it. A folder that
+ * holds an unfinished run of the same configuration is continued, bit for bit as if never stopped; of another one: GM_EINVAL, nothing
+ * touched; a finished one returns its result at once. */
+gm_status gm_train_run(const gm_ctx *ctx, const gm_model_config *cfg, const gm_data *data, const gm_train_options *options,
+                       const char *folder, gm_train_callback callback, void *user, gm_train_result *result, gm_error *err);
+
+/* ---- measuring and quantizing: results as JSON text (the contract's fields), freed with free() ----------------------------------- */
+
+typedef struct gm_measure_options {
+    int64_t sequences, batch, context; /* 0: 64 sequences, 8 per batch, the model's context */
+    const char *convention;            /* NULL (ours), "opt-code", "bert-code" */
+} gm_measure_options;
+gm_status gm_measure_model(gm_model *m, const gm_data *data, const gm_measure_options *options, char **json, gm_error *err);
+
+typedef struct gm_quant_options {
+    int weight_bits, activation_bits;        /* 8, 8 */
+    bool weight_mse, per_channel, per_token; /* weight range by MSE grid; one grid per output channel; dynamic per-token activations */
+    double percentile;                       /* 0: min-max; e.g. 99.999 */
+    int64_t calibration_batches, calibration_batch, sequences; /* 16; 8; validation sequences evaluated, 0: 64 */
+    uint64_t seed;                                             /* whose training order is calibrated on */
+} gm_quant_options;
+void gm_quant_defaults(gm_quant_options *options);
+/* Loss in nats of the model with simulated quantization; *f32_loss (NULL ok) of the same sequences without. */
+gm_status gm_quant_simulated_loss(gm_model *m, const gm_data *data, const gm_quant_options *options, double *loss, double *f32_loss,
+                                  gm_error *err);
+
+/* ---- the lab -------------------------------------------------------------------------------------------------------------- */
+
+typedef struct gm_lab_options {
+    const char *models;   /* comma list of presets; NULL: the source's default */
+    const char *variants; /* comma list of specs (commas inside a spec's keys belong to it); NULL: the source's default */
+    gm_data_options data;
+    gm_train_options train;
+    gm_quant_options quant;
+    int64_t seeds;
+    int64_t measure_sequences;
+    const char *out;
+    const char *overrides; /* "width=128,heads=2": applied to every preset */
+    const char *command;   /* the command line, for the report */
+} gm_lab_options;
+
+typedef struct gm_lab_progress {
+    const char *variant, *model;
+    uint64_t seed;
+    int run, runs;                  /* 1-based */
+    const char *phase;              /* "train", "measure", "quantize" */
+    bool reused;                    /* finished in an earlier call: not redone */
+    const gm_train_progress *train; /* NULL outside "train" */
+} gm_lab_progress;
+typedef bool (*gm_lab_callback)(void *user, const gm_lab_progress *progress);
+
+/* Runs or continues the comparison in options->out. *results_json and *table_md (each freed with free(), NULL: not wanted) are what the
+ * folder holds as results.json and table.md. GM_EDIVERGED when a run diverged (the rest is done and written). */
+gm_status gm_lab_run(const gm_ctx *ctx, const gm_lab_options *options, gm_lab_callback callback, void *user, char **results_json,
+                     char **table_md, gm_error *err);
+/* report.html from one or more lab folders' results.json. */
+gm_status gm_report_write(const char *const *folders, int count, const char *path, gm_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

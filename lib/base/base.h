@@ -1,0 +1,98 @@
+/* base.h -- what every room needs: errors, memory, numbers from counters, text, files.
+ * The library's one status type and gm_error are public (ghostmax.h). */
+#ifndef GM_BASE_H
+#define GM_BASE_H
+
+#include "ghostmax.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#define GM_MIN(a, b) ((a) < (b) ? (a) : (b))
+#define GM_MAX(a, b) ((a) > (b) ? (a) : (b))
+#define GM_COUNT(array) ((int)(sizeof(array) / sizeof((array)[0])))
+
+/* ---- errors: fill err (may be NULL) and return code, so that `return gm_fail(err, GM_EINVAL, "...", ...)` reads as one step. */
+gm_status gm_fail(gm_error *err, gm_status code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+gm_status gm_fail_at(gm_error *err, gm_status code, int64_t offset, const char *format, ...) __attribute__((format(printf, 4, 5)));
+/* The system's reason (errno) appended: "cannot open x: No such file or directory". */
+gm_status gm_fail_errno(gm_error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
+gm_status gm_fail_memory(gm_error *err, size_t bytes);
+
+#define GM_TRY(expression)                       \
+    do {                                         \
+        gm_status gm_try_status_ = (expression); \
+        if (gm_try_status_ != GM_OK)             \
+            return gm_try_status_;               \
+    } while (0)
+/* The same for functions that clean up: sets `status` and goes to `done`. */
+#define GM_TRY_GOTO(expression) \
+    do {                        \
+        status = (expression);  \
+        if (status != GM_OK)    \
+            goto done;          \
+    } while (0)
+
+/* ---- memory: 64-byte aligned, zeroed; freed by gm_free. NULL on failure; n * size is overflow-checked. */
+void *gm_alloc(size_t n, size_t size);
+void gm_free(void *p);
+/* How many gm_alloc calls this process has made: a training step's count must not change (tests/). */
+int64_t gm_alloc_count(void);
+
+/* ---- random numbers: pure functions of (key, counter), so any element can be made in any order by any thread. */
+uint64_t gm_rng_key(uint64_t seed, const char *name); /* a stream of its own per (seed, name) */
+uint64_t gm_rng_u64(uint64_t key, uint64_t counter);
+double gm_rng_uniform(uint64_t key, uint64_t counter);           /* [0, 1), 53 bits */
+double gm_rng_normal(uint64_t key, uint64_t counter);            /* N(0, 1), Box-Muller */
+int64_t gm_rng_below(uint64_t key, uint64_t counter, int64_t n); /* 0 .. n-1, n >= 1 */
+uint64_t gm_hash(const void *bytes, size_t n, uint64_t seed);    /* stable across machines; used for splits and checksums */
+
+/* ---- growing text. A failed append sets failed; the text stays valid. */
+typedef struct gm_text {
+    char *data; /* NUL-terminated, or NULL while empty */
+    size_t size, capacity;
+    bool failed;
+} gm_text;
+void gm_text_add(gm_text *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void gm_text_bytes(gm_text *t, const void *bytes, size_t n);
+void gm_text_free(gm_text *t);
+
+/* The candidate nearest to `word` by edit distance, NULL when none is near. Candidates end with NULL. */
+const char *gm_text_nearest(const char *word, const char *const *candidates);
+/* Strict numbers: the whole of `text`, in range, else GM_EINVAL naming `what`. */
+gm_status gm_text_int(int64_t *out, const char *text, int64_t min, int64_t max, const char *what, gm_error *err);
+gm_status gm_text_double(double *out, const char *text, double min, double max, const char *what, gm_error *err);
+
+/* ---- files */
+typedef struct gm_file {
+    const uint8_t *data; /* mapped read-only; never NULL after open, size may be 0 */
+    size_t size;
+    char path[1024];
+} gm_file;
+/* Errors say what to do; a directory, a missing or unreadable file each have their own words. */
+gm_status gm_file_open(gm_file *file, const char *path, gm_error *err);
+void gm_file_close(gm_file *file);
+
+/* Atomic writing: bytes go to a temporary name beside `path`; commit flushes, syncs and renames; abort removes it.
+ * Whoever reads `path` sees the old file or the whole new one. */
+typedef struct gm_writer {
+    FILE *stream;
+    char path[1024], temporary[1088];
+    bool failed;
+} gm_writer;
+gm_status gm_writer_open(gm_writer *w, const char *path, gm_error *err);
+void gm_writer_put(gm_writer *w, const void *bytes, size_t n); /* errors are kept until commit */
+gm_status gm_writer_commit(gm_writer *w, gm_error *err);
+void gm_writer_abort(gm_writer *w);
+/* The whole of it in one call. */
+gm_status gm_file_write(const char *path, const void *bytes, size_t n, gm_error *err);
+
+gm_status gm_dir_make(const char *path, gm_error *err); /* like mkdir -p; an existing folder is fine */
+bool gm_path_exists(const char *path);
+bool gm_path_is_dir(const char *path);
+/* dst = folder "/" name; GM_EINVAL when it does not fit. */
+gm_status gm_path_join(char *dst, size_t n, const char *folder, const char *name, gm_error *err);
+
+double gm_seconds(void); /* monotonic clock */
+
+#endif

@@ -1,0 +1,129 @@
+/* model.h -- one transformer block with configuration: the inside of gm_model, for train, measure, quant and io.
+ *
+ * A model owns flat arenas (parameters; gradients when training; activations for the largest B*T so far). Every parameter is an entry
+ * of params.def, expanded into names, shapes, init, decay, file layout; nothing else lists parameters. */
+#ifndef GM_MODEL_H
+#define GM_MODEL_H
+
+#include "base.h"
+#include "ghostmax_model.h"
+
+/* ---- parameters ------------------------------------------------------------------------------------------------------- */
+
+typedef enum gm_param_kind {
+    GM_PARAM_EMBEDDING, /* token and position tables */
+    GM_PARAM_LINEAR,    /* a linear layer's weight */
+    GM_PARAM_BIAS,
+    GM_PARAM_NORM_GAIN,
+    GM_PARAM_NORM_BIAS,
+    GM_PARAM_SINK, /* learned sink logits */
+    GM_PARAM_GATE, /* the gate module's weights */
+    GM_PARAM_GATE_BIAS,
+    GM_PARAM_HEAD, /* the LM head (absent when tied) */
+} gm_param_kind;
+
+typedef struct gm_param {
+    char name[64]; /* "blocks.3.wqkv": our own; io/ maps it to the family's file names */
+    gm_param_kind kind;
+    int slot;           /* which entry of params.def: GM_P_* */
+    int layer;          /* -1 outside blocks */
+    int64_t rows, cols; /* [rows, cols]; vectors have cols = 1 */
+    bool decay;         /* weight decay as in nanoGPT: matrices only (gm_train_options.decay_norm_gains adds norm gains) */
+    int64_t offset;     /* elements into the arena, a multiple of 16 */
+} gm_param;
+
+enum gm_param_slot {
+#define GM_PARAM(SLOT, ...) GM_P_##SLOT,
+#include "params.def"
+#undef GM_PARAM
+    GM_P_COUNT
+};
+
+/* ---- taps: read (or change) activations while a forward pass runs; cost nothing when NULL ---------------------------------- */
+
+typedef enum gm_site {
+    /* embedding sum                  */ GM_SITE_EMBED,
+    /* attention norm output          */ GM_SITE_NORM1,
+    /* q, k, v projections (each)     */ GM_SITE_Q,
+    GM_SITE_K,
+    GM_SITE_V,
+    /* QK^T, scaled, before the mask  */ GM_SITE_SCORES,
+    /* attention weights              */ GM_SITE_WEIGHTS,
+    /* PV, before the gate            */ GM_SITE_PV,
+    /* attention output projection    */ GM_SITE_ATTN_OUT,
+    /* residual sum after attention   */ GM_SITE_RESIDUAL1,
+    /* FFN norm output                */ GM_SITE_NORM2,
+    /* after the activation           */ GM_SITE_FFN_ACT,
+    /* FFN output                     */ GM_SITE_FFN_OUT,
+    /* block output                   */ GM_SITE_BLOCK,
+    /* final norm output              */ GM_SITE_NORM_FINAL,
+    GM_SITE_COUNT
+} gm_site;
+const char *gm_site_name(gm_site site); /* "attn_out" ... as in results and reports */
+
+typedef struct gm_tap_view {
+    gm_site site;
+    int layer;    /* -1: EMBED, NORM_FINAL */
+    int64_t B, T; /* of the running batch */
+    int64_t b, h; /* SCORES, WEIGHTS, PV only: which sequence and head; else -1 */
+    float *x;     /* [rows, cols], rows `stride` elements apart: [B*T, cols], or [T, T] / [T, D] for the three per-head sites */
+    int64_t rows, cols, stride;
+    const float *null_mass; /* WEIGHTS only: [T] */
+} gm_tap_view;
+
+typedef struct gm_tap {
+    void (*fn)(void *user, const gm_tap_view *view); /* called in forward order from one thread */
+    void *user;
+    bool attention; /* also SCORES, WEIGHTS, PV (materialises T x T per head) */
+} gm_tap;
+
+/* ---- the model ----------------------------------------------------------------------------------------------------------- */
+
+typedef struct gm_acts gm_acts; /* activations.def, private to model/ */
+
+struct gm_model {
+    const gm_ctx *ctx;
+    gm_model_config cfg;
+    gm_norm norm;     /* of cfg.attention, alpha resolved */
+    gm_param *params; /* [param_count], in file order */
+    int param_count;
+    int64_t param_elements;
+    float *weights;    /* arena of param_elements */
+    float *grads;      /* the same layout, NULL until gm_model_train_begin */
+    const float *head; /* [V,C]: the LM head, or the embedding table when tied. Quantized copies point it at the f32 table. */
+    gm_acts *acts;
+    float *rope;                   /* cos/sin table, NULL without rope */
+    int (*slot_index)[GM_P_COUNT]; /* [layers + 1][slot] -> index into params, -1: absent; row `layers` is for tensors outside blocks */
+};
+
+/* One parameter's data; NULL when this model has none. layer -1: outside blocks. */
+float *gm_model_weight(const gm_model *m, int slot, int layer);
+float *gm_model_grad(const gm_model *m, int slot, int layer);
+
+/* The matrices a paper would count, with q, k, v apart: views into `weights` (rows are contiguous). Returns the count; fills up to
+ * `capacity`. kind is LINEAR, EMBEDDING, HEAD or NORM_GAIN (a vector, cols = 1). */
+typedef struct gm_matrix_view {
+    char name[64];
+    gm_param_kind kind;
+    int layer;
+    int64_t rows, cols;
+    float *x;
+} gm_matrix_view;
+int gm_model_matrices(const gm_model *m, gm_matrix_view *views, int capacity);
+
+/* A deep copy of the weights (no gradients); its head is a separate f32 copy when tied, so that the table may be quantized alone. */
+gm_status gm_model_clone(gm_model **out, const gm_model *m, gm_error *err);
+
+/* Forward and loss: mean over targets >= 0 in nats; losses [B*T] (NULL ok). tap may be NULL. Tokens out of range: GM_EINVAL. */
+gm_status gm_model_forward_loss(gm_model *m, const int32_t *tokens, const int32_t *targets, int64_t B, int64_t T, const gm_tap *tap,
+                                double *mean, float *losses, gm_error *err);
+
+/* Training: allocate gradients and the saved activations for B x T once. Then per step: zero, one or more accumulate calls. */
+gm_status gm_model_train_begin(gm_model *m, int64_t B, int64_t T, gm_error *err);
+void gm_model_zero_grads(gm_model *m);
+/* Forward and backward of B x T tokens; gradients of grad_scale * sum of losses are added. *loss_sum += sum of losses. dropout_key:
+ * this micro-batch's own random key. */
+gm_status gm_model_accumulate(gm_model *m, const int32_t *tokens, const int32_t *targets, int64_t B, int64_t T, float grad_scale,
+                              uint64_t dropout_key, double *loss_sum, gm_error *err);
+
+#endif

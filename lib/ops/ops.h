@@ -1,0 +1,91 @@
+/* ops.h -- the layers of a transformer, forward beside backward (one file per layer).
+ *
+ * Conventions, stated once: R = B*T rows; weights are [OUT, IN]; gradient of x is dx. Parameter gradients and residual-stream
+ * gradients accumulate (+=, marked "+=" below), every other gradient is set. Nothing here allocates: scratch is the caller's.
+ * Parallel over outputs, never over a reduction, so that the thread count does not change the bits (the matrix library excepted).
+ * Strides (`xs` ...) are elements between rows. Attention lives in ghostmax.h (gm_attention_fwd/bwd). */
+#ifndef GM_OPS_H
+#define GM_OPS_H
+
+#include "base.h"
+
+/* y[R,OUT] = x[R,IN] w[OUT,IN]^T + b (b NULL: none). Row strides ys, xs; w contiguous. */
+void gm_linear_fwd(const gm_ctx *ctx, float *y, int64_t ys, const float *x, int64_t xs, const float *w, const float *b, int64_t R,
+                   int64_t IN, int64_t OUT);
+/* dx set (NULL: skipped; dx_add: += instead), dw +=, db += (NULL: none). */
+void gm_linear_bwd(const gm_ctx *ctx, float *dx, int64_t dxs, bool dx_add, float *dw, float *db, const float *dy, int64_t dys,
+                   const float *x, int64_t xs, const float *w, int64_t R, int64_t IN, int64_t OUT);
+
+/* Layer norm: y = (x - mean) * rstd * g + b; RMS norm (b NULL and mean NULL): y = x * rstd * g. mean, rstd [R] saved. */
+void gm_norm_fwd(const gm_ctx *ctx, float *y, float *mean, float *rstd, const float *x, const float *g, const float *b, int64_t R,
+                 int64_t C, float eps, bool rms);
+/* dx += (residual stream), dg +=, db +=. scratch: gm_norm_bwd_scratch(C) floats. */
+void gm_norm_bwd(const gm_ctx *ctx, float *dx, float *dg, float *db, const float *dy, const float *x, const float *g, const float *mean,
+                 const float *rstd, int64_t R, int64_t C, bool rms, float *scratch);
+int64_t gm_norm_bwd_scratch(const gm_ctx *ctx, int64_t C);
+
+/* y = f(h), elementwise over n. act values are gm_act's (ghostmax_model.h) but SwiGLU. */
+void gm_act_fwd(const gm_ctx *ctx, float *y, const float *h, int64_t n, int act);
+void gm_act_bwd(const gm_ctx *ctx, float *dh, const float *dy, const float *h, int64_t n, int act); /* dh may be dy */
+/* h [R, 2F]: gate then up; y [R,F] = silu(gate) * up. dh may not be dy. */
+void gm_swiglu_fwd(const gm_ctx *ctx, float *y, const float *h, int64_t R, int64_t F);
+void gm_swiglu_bwd(const gm_ctx *ctx, float *dh, const float *dy, const float *h, int64_t R, int64_t F);
+
+/* x[r] = wte[tokens[r]] + wpe[r % T + offset] (wpe NULL: none). Tokens are checked by the caller. */
+void gm_embedding_fwd(const gm_ctx *ctx, float *x, const int32_t *tokens, const float *wte, const float *wpe, int64_t B, int64_t T,
+                      int64_t C, int64_t offset);
+void gm_embedding_bwd(const gm_ctx *ctx, float *dwte, float *dwpe, const float *dx, const int32_t *tokens, int64_t B, int64_t T, int64_t C,
+                      int64_t offset);
+
+/* Rotary positions, in place, Hugging Face's half-split pairs (d, d + D/2): x[r] has `heads` heads of D, position first + r % T.
+ * inverse: rotates back (the backward pass). cos_sin [positions, D]: D/2 cosines then D/2 sines, made by gm_rope_table. */
+void gm_rope_table(float *cos_sin, int64_t positions, int64_t D, double theta);
+void gm_rope_apply(const gm_ctx *ctx, float *x, int64_t xs, const float *cos_sin, int64_t B, int64_t T, int64_t first, int64_t heads,
+                   int64_t D, bool inverse);
+
+/* The LM head product, softmax and cross-entropy in blocks of tokens, so that R x V logits never exist.
+ * losses [R] (0 where target < 0). With dx != NULL also the gradients of scale * sum(losses): dx [R,C] set, dw [V,C] +=.
+ * scratch: gm_head_scratch(V) floats. */
+void gm_head_loss(const gm_ctx *ctx, float *losses, float *dx, float *dw, const float *x, const float *w, const int32_t *targets,
+                  float scale, int64_t R, int64_t C, int64_t V, float *scratch);
+int64_t gm_head_scratch(const gm_ctx *ctx, int64_t V);
+
+/* y = x + r elementwise (the residual sum); y may be x or r. */
+void gm_add(const gm_ctx *ctx, float *y, const float *x, const float *r, int64_t n);
+/* Inverted dropout in place: element i is kept when gm_rng_uniform(key, i) >= p. Backward = the same call on the gradient. */
+void gm_dropout(const gm_ctx *ctx, float *x, int64_t n, double p, uint64_t key);
+
+/* AdamW, decoupled decay: m, v updated; p -= lr (m^ / (sqrt(v^) + eps) + decay p). g is multiplied by grad_scale first. t >= 1. */
+void gm_adamw(const gm_ctx *ctx, float *p, const float *g, float *m, float *v, int64_t n, float grad_scale, double lr, double beta1,
+              double beta2, double eps, double decay, int64_t t);
+/* Sum of squares in double, in an order that does not depend on the thread count. */
+double gm_sum_squares(const gm_ctx *ctx, const float *x, int64_t n);
+
+/* The gate (gm_gate_kind): g = sigmoid(G(x)) and o *= g per head or channel. */
+typedef struct gm_gate_shape {
+    int kind; /* gm_gate_kind */
+    int64_t R, C, H, D, hidden;
+} gm_gate_shape;
+/* w1: linear [H, C/H], mlp [H, hidden, C/H], all-heads [H, C], channel [H*D, C]; b1: [H], [H, hidden], [H], [H*D];
+ * w2, b2 (mlp only): [H, hidden], [H]. */
+void gm_gate_fwd(const gm_ctx *ctx, float *g /* [R,H] or [R,H*D] */, float *hidden /* [R,H,hidden], mlp only */, const float *x,
+                 const float *w1, const float *b1, const float *w2, const float *b2, const gm_gate_shape *shape);
+/* gated[R,H*D] = g * o */
+void gm_gate_apply(const gm_ctx *ctx, float *gated, const float *o, const float *g, const gm_gate_shape *shape);
+/* From dgated and the ungated o: dout [R,H*D] = g * dgated (may alias dgated); dx [R,C] +=; parameter gradients +=.
+ * scratch: R * H * (1 + hidden) floats, R * H * D for channel gates. */
+void gm_gate_bwd(const gm_ctx *ctx, float *dout, float *dx, float *dw1, float *db1, float *dw2, float *db2, const float *dgated,
+                 const float *o, const float *g, const float *hidden, const float *x, const float *w1, const float *w2,
+                 const gm_gate_shape *shape, float *scratch);
+
+/* Attention with everything visible, for measuring and simulated quantization: per (b, h), the full T x T scores (scaled, before the
+ * mask), then the weights, then PV pass through `tap` (which may change them) as [T, T], [T, T], [T, D].
+ * Same mathematics as gm_attention_fwd with T = S. null_mass [T] per (b,h) through the third tap argument. scratch: 2 T T + T floats. */
+typedef struct gm_attention_tap {
+    void (*fn)(void *user, int what /* 0 scores, 1 weights, 2 pv */, int64_t b, int64_t h, float *x, int64_t rows, int64_t cols,
+               int64_t stride, const float *null_mass /* with weights, else NULL */);
+    void *user;
+} gm_attention_tap;
+void gm_attention_observed(const gm_ctx *ctx, float *o, const float *q, const float *k, const float *v, const float *sinks, gm_norm norm,
+                           const gm_attention_shape *shape, const gm_attention_tap *tap, float *scratch);
+#endif
