@@ -41,6 +41,14 @@ typedef struct gm_error {
     char msg[512];  /* one line: what, where, what to do */
 } gm_error;
 
+/* ---- words and numbers of a command line or a file: shared by the library and the program -------------------------------------- */
+
+/* The candidate nearest to `word` by edit distance, NULL when none is near. Candidates end with NULL. */
+const char *gm_text_nearest(const char *word, const char *const *candidates);
+/* Strict numbers: the whole of `text`, in range, else GM_EINVAL naming `what`. */
+gm_status gm_text_int(int64_t *out, const char *text, int64_t min, int64_t max, const char *what, gm_error *err);
+gm_status gm_text_double(double *out, const char *text, double min, double max, const char *what, gm_error *err);
+
 /* ---- context: which kernels, how many threads -------------------------------------------------------------------- */
 
 typedef struct gm_ctx gm_ctx;

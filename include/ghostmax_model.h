@@ -43,6 +43,10 @@ typedef struct gm_variant_info {
 /* The one table, by index; NULL past the end. */
 const gm_variant_info *gm_variant_list(int index);
 
+/* A comma list of specs ("softmax,clipped:gamma=-0.03,zeta=1,gated": a comma before `key=` belongs to the spec). *count is how many.
+ * Errors: GM_EINVAL (an empty list, a spec that is wrong or stands there twice, more than `capacity`). */
+gm_status gm_variants_parse(gm_variant *out, int capacity, int *count, const char *list, gm_error *err);
+
 /* ---- model configuration --------------------------------------------------------------------------------------------- */
 
 typedef enum gm_family { GM_FAMILY_GPT2, GM_FAMILY_OPT, GM_FAMILY_LLAMA } gm_family;
@@ -79,6 +83,19 @@ const gm_preset_info *gm_preset_list(int index);
 gm_status gm_model_config_preset(gm_model_config *cfg, const char *name, gm_error *err);
 /* Every rule between dimensions, before anything is allocated; resolves derived values (head_dim 0, ffn 0, kv_heads 0, alpha). */
 gm_status gm_model_config_check(gm_model_config *cfg, gm_error *err);
+
+/* What may be changed in a preset, by name: one table for the command line, the lab and `info`. */
+typedef struct gm_override_info {
+    const char *name;    /* "kv-heads" */
+    const char *values;  /* "N", "X", or the words allowed: "gpt2|opt|torch" */
+    const char *summary; /* for --help */
+    double min, max;     /* of numbers */
+    bool from_data;      /* vocab and context: the data decides where there is one */
+} gm_override_info;
+const gm_override_info *gm_override_list(int index);
+/* "width=128,heads=2" on top of *cfg. What follows from a changed width or head count (head_dim, ffn, kv_heads) is derived anew by
+ * gm_model_config_check unless it is given too. Errors: GM_EINVAL naming the word at fault and the nearest known one. */
+gm_status gm_model_config_override(gm_model_config *cfg, const char *overrides, gm_error *err);
 
 typedef struct gm_model_size {
     int64_t parameters, parameters_without_embeddings, attention_parameters_extra /* sinks and gates */;

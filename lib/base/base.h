@@ -57,12 +57,6 @@ void gm_text_add(gm_text *t, const char *format, ...) __attribute__((format(prin
 void gm_text_bytes(gm_text *t, const void *bytes, size_t n);
 void gm_text_free(gm_text *t);
 
-/* The candidate nearest to `word` by edit distance, NULL when none is near. Candidates end with NULL. */
-const char *gm_text_nearest(const char *word, const char *const *candidates);
-/* Strict numbers: the whole of `text`, in range, else GM_EINVAL naming `what`. */
-gm_status gm_text_int(int64_t *out, const char *text, int64_t min, int64_t max, const char *what, gm_error *err);
-gm_status gm_text_double(double *out, const char *text, double min, double max, const char *what, gm_error *err);
-
 /* ---- files */
 typedef struct gm_file {
     const uint8_t *data; /* mapped read-only; never NULL after open, size may be 0 */
