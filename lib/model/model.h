@@ -32,6 +32,13 @@ typedef struct gm_param {
     int64_t offset;     /* elements into the arena, a multiple of 16 */
 } gm_param;
 
+/* Shapes that params.def names. */
+int64_t gm_gate_rows(const gm_model_config *c);
+int64_t gm_gate_cols(const gm_model_config *c);
+/* All parameters in file order into out (NULL: only counts); returns the count. */
+int gm_params_layout(const gm_model_config *cfg, gm_param *out);
+void gm_params_describe(const gm_model_config *cfg, int index, gm_param *out);
+
 enum gm_param_slot {
 #define GM_PARAM(SLOT, ...) GM_P_##SLOT,
 #include "params.def"
@@ -79,7 +86,8 @@ typedef struct gm_tap {
 
 /* ---- the model ----------------------------------------------------------------------------------------------------------- */
 
-typedef struct gm_acts gm_acts; /* activations.def, private to model/ */
+typedef struct gm_acts gm_acts; /* activation buffers, private to model.c */
+size_t gm_acts_bytes(const gm_model_config *cfg, int64_t B, int64_t T, bool training);
 
 struct gm_model {
     const gm_ctx *ctx;
@@ -90,11 +98,17 @@ struct gm_model {
     int64_t param_elements;
     float *weights;    /* arena of param_elements */
     float *grads;      /* the same layout, NULL until gm_model_train_begin */
+    float *own_head;   /* a clone's f32 copy of a tied table, else NULL */
     const float *head; /* [V,C]: the LM head, or the embedding table when tied. Quantized copies point it at the f32 table. */
     gm_acts *acts;
     float *rope;                   /* cos/sin table, NULL without rope */
     int (*slot_index)[GM_P_COUNT]; /* [layers + 1][slot] -> index into params, -1: absent; row `layers` is for tensors outside blocks */
 };
+
+/* A model whose parameters are all zero: for loading and copying. */
+gm_status gm_model_allocate(gm_model **out, const gm_ctx *ctx, const gm_model_config *cfg, gm_error *err);
+/* Draws every parameter from (seed, tensor name, element). */
+void gm_params_init(gm_model *m, uint64_t seed);
 
 /* One parameter's data; NULL when this model has none. layer -1: outside blocks. */
 float *gm_model_weight(const gm_model *m, int slot, int layer);
