@@ -12,7 +12,7 @@
 
 typedef struct gm_tensor {
     const char *name; /* owned by the gm_safetensors */
-    int dtype;        /* index into the format's type table (safetensors.c) */
+    int dtype;        /* index into the format's types (safetensors.c) */
     int rank;
     int64_t shape[GM_TENSOR_RANK_MAX], elements;
     const uint8_t *data; /* into the file, not aligned */
@@ -23,10 +23,9 @@ typedef struct gm_safetensors {
     gm_tensor *tensors; /* by offset */
     int count;
     struct json_t *header;
-    gm_file file;          /* mapped; empty after gm_safetensors_parse */
-    char path[1024];       /* for messages */
-    size_t data_at;        /* where the data section starts in the file */
-    const gm_tensor **map; /* the same tensors by name, for gm_safetensors_find */
+    gm_file file;    /* mapped; empty after gm_safetensors_parse */
+    char path[1024]; /* for messages */
+    size_t data_at;  /* where the data section starts in the file */
 } gm_safetensors;
 
 /* gm_safetensors_open -- map a file and check all of it: lengths, types, shapes, offsets, checksum. What it returns can be read without
@@ -52,7 +51,8 @@ typedef struct gm_tensor_source {
 } gm_tensor_source;
 
 /* gm_safetensors_write -- write F32 tensors in the given order, atomically; equal input gives equal bytes. metadata: key, value, key,
- * value, ..., NULL (itself NULL: none). Errors: GM_EINVAL (a name twice, text that is not UTF-8), GM_EIO, GM_ENOMEM. */
+ * value, ..., NULL (itself NULL: none). Errors: GM_EINVAL (an empty tensor, a name twice, text that is not UTF-8), GM_EIO,
+ * GM_ENOMEM. */
 gm_status gm_safetensors_write(const char *path, const gm_tensor_source *tensors, int count, const char *const *metadata, gm_error *err);
 
 #endif

@@ -1,0 +1,366 @@
+/* safetensors.c -- reading is strict: everything that the header says is checked against the file before anyone uses it, so that the rest
+ * of the library may trust what gm_safetensors_open returns. */
+#include "safetensors.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "safetensors data is little-endian");
+
+#define HEADER_MAX_BYTES 100000000 /* the format's own limit */
+static const char metadata_key[] = "__metadata__";
+static const char checksum_key[] = "ghostmax.checksum";
+
+static float from_f32(const uint8_t *p) {
+    float x;
+    memcpy(&x, p, sizeof x);
+    return x;
+}
+
+static float from_bf16(const uint8_t *p) {
+    uint32_t bits = (uint32_t)p[0] << 16 | (uint32_t)p[1] << 24;
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+static float from_f16(const uint8_t *p) {
+    uint32_t half = (uint32_t)p[0] | (uint32_t)p[1] << 8;
+    uint32_t sign = (half & 0x8000) << 16, exponent = half >> 10 & 31, fraction = half & 0x3ff;
+    if (exponent == 0) { /* zero and subnormals: fraction * 2^-24, exact in f32 */
+        float x = (float)fraction * 0x1p-24f;
+        return sign ? -x : x;
+    }
+    uint32_t bits = sign | (exponent == 31 ? 0xffu : exponent + 112) << 23 | fraction << 13;
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* Types whose to_float is NULL are understood as sizes only: a stock file may hold masks or counters beside the weights. */
+static const struct {
+    const char *name;
+    size_t bytes;
+    float (*to_float)(const uint8_t *);
+} types[] = {
+    {"F32", 4, from_f32}, {"F16", 2, from_f16}, {"BF16", 2, from_bf16}, {"F64", 8, NULL},     {"BOOL", 1, NULL},
+    {"U8", 1, NULL},      {"I8", 1, NULL},      {"F8_E5M2", 1, NULL},   {"F8_E4M3", 1, NULL}, {"U16", 2, NULL},
+    {"I16", 2, NULL},     {"U32", 4, NULL},     {"I32", 4, NULL},       {"U64", 8, NULL},     {"I64", 8, NULL},
+};
+
+const char *gm_tensor_type(const gm_tensor *t) {
+    return types[t->dtype].name;
+}
+
+/* ---- the checksum: over metadata, names, shapes and data, in file order */
+
+static uint64_t hash_text(const char *text, uint64_t h) {
+    return gm_hash(text, strlen(text), h);
+}
+
+static uint64_t hash_metadata(json_t *metadata) {
+    uint64_t h = hash_text(metadata_key, 0);
+    const char *key;
+    json_t *value;
+    json_object_foreach(metadata, key, value) {
+        if (strcmp(key, checksum_key) != 0)
+            h = hash_text(json_string_value(value), hash_text(key, h));
+    }
+    return h;
+}
+
+static uint64_t hash_tensor(const char *name, int rank, const int64_t *shape, const void *data, size_t bytes, uint64_t h) {
+    h = hash_text(name, h);
+    h = gm_hash(shape, (size_t)rank * sizeof *shape, h);
+    return gm_hash(data, bytes, h);
+}
+
+/* ---- reading */
+
+/* Every error of the format names the file and says what can be done about it. */
+#define BAD(offset, format, ...)                                                                                                    \
+    gm_fail_at(err, GM_EFORMAT, (int64_t)(offset), "%s: not a good safetensors file: " format " (byte %zu); get it again", s->path, \
+               __VA_ARGS__, (size_t)(offset))
+
+static gm_status read_entry(gm_safetensors *s, gm_tensor *t, const char *name, json_t *entry, const uint8_t *data, size_t data_bytes,
+                            gm_error *err) {
+    t->name = name;
+    const char *dtype = json_string_value(json_object_get(entry, "dtype"));
+    json_t *shape = json_object_get(entry, "shape"), *offsets = json_object_get(entry, "data_offsets");
+    if (!dtype || !json_is_array(shape) || json_array_size(offsets) != 2)
+        return BAD(8, "tensor '%s' lacks dtype, shape or data_offsets", name);
+    t->dtype = -1;
+    for (int i = 0; i < GM_COUNT(types); i++) {
+        if (strcmp(dtype, types[i].name) == 0)
+            t->dtype = i;
+    }
+    if (t->dtype < 0)
+        return BAD(8, "tensor '%s' has the unknown type '%s'", name, dtype);
+    if (json_array_size(shape) > GM_TENSOR_RANK_MAX)
+        return BAD(8, "tensor '%s' has %zu dimensions, more than %d", name, json_array_size(shape), GM_TENSOR_RANK_MAX);
+    t->rank = (int)json_array_size(shape);
+    t->elements = 1;
+    for (int i = 0; i < t->rank; i++) {
+        json_t *size = json_array_get(shape, (size_t)i);
+        t->shape[i] = json_integer_value(size);
+        if (!json_is_integer(size) || t->shape[i] < 0 || __builtin_mul_overflow(t->elements, t->shape[i], &t->elements))
+            return BAD(8, "tensor '%s' has an impossible shape", name);
+    }
+    json_t *first = json_array_get(offsets, 0), *last = json_array_get(offsets, 1);
+    json_int_t begin = json_integer_value(first), end = json_integer_value(last);
+    if (!json_is_integer(first) || !json_is_integer(last) || begin < 0 || end < begin || (uint64_t)end > data_bytes)
+        return BAD(8, "tensor '%s' lies outside the %zu bytes of data: the file is truncated or damaged", name, data_bytes);
+    t->begin = (size_t)begin;
+    t->bytes = (size_t)(end - begin);
+    t->data = data + t->begin;
+    size_t bytes;
+    if (__builtin_mul_overflow((size_t)t->elements, types[t->dtype].bytes, &bytes) || bytes != t->bytes)
+        return BAD(s->data_at + t->begin, "tensor '%s' has %zu bytes, its type and shape say otherwise", name, t->bytes);
+    return GM_OK;
+}
+
+static int by_offset(const void *a, const void *b) {
+    const gm_tensor *x = a, *y = b;
+    if (x->begin != y->begin)
+        return x->begin < y->begin ? -1 : 1;
+    if (x->bytes != y->bytes) /* empty tensors come before the one that starts at the same place */
+        return x->bytes < y->bytes ? -1 : 1;
+    return strcmp(x->name, y->name);
+}
+
+static gm_status check_metadata(gm_safetensors *s, json_t *metadata, gm_error *err) {
+    if (!json_is_object(metadata))
+        return BAD(8, "%s is not an object", metadata_key);
+    const char *key;
+    json_t *value;
+    json_object_foreach(metadata, key, value) {
+        if (!json_is_string(value))
+            return BAD(8, "metadata '%s' is not a text", key);
+    }
+    return GM_OK;
+}
+
+static gm_status check_checksum(gm_safetensors *s, gm_error *err) {
+    const char *stored = gm_safetensors_metadata(s, checksum_key);
+    if (!stored)
+        return GM_OK;
+    uint64_t h = hash_metadata(json_object_get(s->header, metadata_key));
+    for (int i = 0; i < s->count; i++) {
+        const gm_tensor *t = &s->tensors[i];
+        h = hash_tensor(t->name, t->rank, t->shape, t->data, t->bytes, h);
+    }
+    char found[17];
+    snprintf(found, sizeof found, "%016" PRIx64, h);
+    if (strcmp(found, stored) != 0)
+        return gm_fail_at(err, GM_EFORMAT, (int64_t)s->data_at,
+                          "%s: altered or damaged: its checksum is %s, its content gives %s; restore the file from a copy", s->path, stored,
+                          found);
+    return GM_OK;
+}
+
+static gm_status parse(gm_safetensors *s, const uint8_t *bytes, size_t n, gm_error *err) {
+    if (n < 8)
+        return BAD(0, "%zu bytes are too short for a header", n);
+    uint64_t header_bytes;
+    memcpy(&header_bytes, bytes, 8);
+    if (header_bytes > n - 8)
+        return BAD(0, "a header of %" PRIu64 " bytes does not fit into the file's %zu: it is truncated or of another format", header_bytes,
+                   n);
+    if (header_bytes > HEADER_MAX_BYTES)
+        return BAD(0, "a header of %" PRIu64 " bytes is over the format's limit", header_bytes);
+    s->data_at = 8 + (size_t)header_bytes;
+    const uint8_t *data = bytes + s->data_at;
+    size_t data_bytes = n - s->data_at;
+    json_error_t wrong;
+    s->header = json_loadb((const char *)bytes + 8, (size_t)header_bytes, JSON_REJECT_DUPLICATES, &wrong);
+    if (!s->header)
+        return BAD(8 + wrong.position, "header: %s", wrong.text);
+    if (!json_is_object(s->header))
+        return BAD(8, "%s", "the header is not an object");
+    size_t entries = json_object_size(s->header);
+    s->tensors = gm_alloc(entries, sizeof *s->tensors);
+    if (!s->tensors)
+        return gm_fail_memory(err, entries * sizeof *s->tensors);
+    const char *name;
+    json_t *entry;
+    json_object_foreach(s->header, name, entry) {
+        if (strcmp(name, metadata_key) == 0)
+            GM_TRY(check_metadata(s, entry, err));
+        else
+            GM_TRY(read_entry(s, &s->tensors[s->count++], name, entry, data, data_bytes, err));
+    }
+    qsort(s->tensors, (size_t)s->count, sizeof *s->tensors, by_offset);
+    size_t at = 0;
+    for (int i = 0; i < s->count; i++) {
+        const gm_tensor *t = &s->tensors[i];
+        if (t->begin != at)
+            return BAD(s->data_at + t->begin, "tensor '%s' %s", t->name,
+                       t->begin < at ? "overlaps the one before it" : "leaves a hole before it");
+        at += t->bytes;
+    }
+    if (at != data_bytes)
+        return BAD(s->data_at + at, "%zu bytes after the last tensor belong to none", data_bytes - at);
+    return check_checksum(s, err);
+}
+
+gm_status gm_safetensors_parse(gm_safetensors *s, const void *bytes, size_t n, const char *name, gm_error *err) {
+    *s = (gm_safetensors){0};
+    snprintf(s->path, sizeof s->path, "%s", name);
+    gm_status status = parse(s, bytes, n, err);
+    if (status != GM_OK)
+        gm_safetensors_close(s);
+    return status;
+}
+
+gm_status gm_safetensors_open(gm_safetensors *s, const char *path, gm_error *err) {
+    *s = (gm_safetensors){0};
+    gm_file file;
+    GM_TRY(gm_file_open(&file, path, err));
+    gm_status status = gm_safetensors_parse(s, file.data, file.size, path, err);
+    if (status == GM_OK)
+        s->file = file;
+    else
+        gm_file_close(&file);
+    return status;
+}
+
+void gm_safetensors_close(gm_safetensors *s) {
+    gm_free(s->tensors);
+    json_decref(s->header);
+    gm_file_close(&s->file);
+    *s = (gm_safetensors){0};
+}
+
+const gm_tensor *gm_safetensors_find(const gm_safetensors *s, const char *name) {
+    for (int i = 0; i < s->count; i++) {
+        if (strcmp(s->tensors[i].name, name) == 0)
+            return &s->tensors[i];
+    }
+    return NULL;
+}
+
+const char *gm_safetensors_metadata(const gm_safetensors *s, const char *key) {
+    return json_string_value(json_object_get(json_object_get(s->header, metadata_key), key));
+}
+
+gm_status gm_tensor_read(const gm_safetensors *s, const gm_tensor *t, float *dst, int64_t row_stride, int64_t col_stride, gm_error *err) {
+    if (!types[t->dtype].to_float)
+        return gm_fail_at(err, GM_EUNSUPPORTED, (int64_t)(s->data_at + t->begin),
+                          "%s: tensor '%s' has type %s; only F32, F16 and BF16 weights can be read", s->path, t->name, gm_tensor_type(t));
+    int64_t cols = t->rank >= 2 ? t->shape[t->rank - 1] : 1;
+    int64_t rows = cols ? t->elements / cols : 0;
+    if (types[t->dtype].to_float == from_f32 && row_stride == cols && (col_stride == 1 || cols == 1)) {
+        if (t->bytes)
+            memcpy(dst, t->data, t->bytes);
+        return GM_OK;
+    }
+    const uint8_t *p = t->data;
+    for (int64_t i = 0; i < rows; i++) {
+        for (int64_t j = 0; j < cols; j++, p += types[t->dtype].bytes)
+            dst[i * row_stride + j * col_stride] = types[t->dtype].to_float(p);
+    }
+    return GM_OK;
+}
+
+/* ---- writing */
+
+static int64_t source_cols(const gm_tensor_source *t) {
+    return t->cols ? t->cols : 1;
+}
+
+static size_t source_elements(const gm_tensor_source *t) {
+    return (size_t)(t->rows * source_cols(t));
+}
+
+static bool source_is_plain(const gm_tensor_source *t) {
+    return t->row_stride == source_cols(t) && (t->col_stride == 1 || source_cols(t) == 1);
+}
+
+/* The tensor's elements in file order: its own memory where it is in that order already, else gathered into buffer. */
+static const float *source_data(const gm_tensor_source *t, float *buffer) {
+    if (source_is_plain(t))
+        return t->data;
+    float *p = buffer;
+    for (int64_t i = 0; i < t->rows; i++) {
+        for (int64_t j = 0; j < source_cols(t); j++)
+            *p++ = t->data[i * t->row_stride + j * t->col_stride];
+    }
+    return buffer;
+}
+
+/* The header as JSON, without its checksum; NULL: a name twice, text that is not UTF-8, or no memory. */
+static json_t *header_make(const gm_tensor_source *tensors, int count, const char *const *metadata) {
+    json_t *header = json_object(), *texts = json_object();
+    bool ok = json_object_set_new(header, metadata_key, texts) == 0;
+    for (; ok && metadata && *metadata; metadata += 2)
+        ok = json_object_set_new(texts, metadata[0], json_string(metadata[1])) == 0;
+    json_int_t at = 0;
+    for (int i = 0; ok && i < count; i++) {
+        const gm_tensor_source *t = &tensors[i];
+        json_int_t end = at + (json_int_t)(source_elements(t) * sizeof(float));
+        json_t *shape = t->cols ? json_pack("[I,I]", (json_int_t)t->rows, (json_int_t)t->cols) : json_pack("[I]", (json_int_t)t->rows);
+        json_t *entry = json_pack("{s:s,s:o,s:[I,I]}", "dtype", "F32", "shape", shape, "data_offsets", at, end);
+        ok = json_object_set_new(header, t->name, entry) == 0;
+        at = end;
+    }
+    if (ok && json_object_size(header) == (size_t)count + 1)
+        return header;
+    json_decref(header);
+    return NULL;
+}
+
+static bool header_add_checksum(json_t *header, const gm_tensor_source *tensors, int count, float *buffer) {
+    json_t *texts = json_object_get(header, metadata_key);
+    uint64_t h = hash_metadata(texts);
+    for (int i = 0; i < count; i++) {
+        const gm_tensor_source *t = &tensors[i];
+        int64_t shape[2] = {t->rows, t->cols};
+        h = hash_tensor(t->name, t->cols ? 2 : 1, shape, source_data(t, buffer), source_elements(t) * sizeof(float), h);
+    }
+    char text[17];
+    snprintf(text, sizeof text, "%016" PRIx64, h);
+    return json_object_set_new(texts, checksum_key, json_string(text)) == 0;
+}
+
+gm_status gm_safetensors_write(const char *path, const gm_tensor_source *tensors, int count, const char *const *metadata, gm_error *err) {
+    size_t buffer_elements = 0;
+    for (int i = 0; i < count; i++) {
+        if (tensors[i].rows < 1)
+            return gm_fail(err, GM_EINVAL, "%s: tensor '%s' is empty", path, tensors[i].name);
+        if (!source_is_plain(&tensors[i]))
+            buffer_elements = GM_MAX(buffer_elements, source_elements(&tensors[i]));
+    }
+    gm_status status = GM_OK;
+    char *text = NULL;
+    float *buffer = gm_alloc(buffer_elements, sizeof(float));
+    json_t *header = header_make(tensors, count, metadata);
+    if (!buffer) {
+        status = gm_fail_memory(err, buffer_elements * sizeof(float));
+        goto done;
+    }
+    if (header && header_add_checksum(header, tensors, count, buffer))
+        text = json_dumps(header, JSON_COMPACT);
+    if (!text) {
+        status = gm_fail(err, GM_EINVAL, "%s: a tensor's or metadata's name stands twice or is not UTF-8", path);
+        goto done;
+    }
+    /* Spaces up to a multiple of 8, so that the data is aligned for whoever maps it. */
+    static const char spaces[8] = "        ";
+    size_t length = strlen(text), padding = (8 - length % 8) % 8;
+    uint64_t header_bytes = length + padding;
+    gm_writer w;
+    GM_TRY_GOTO(gm_writer_open(&w, path, err));
+    gm_writer_put(&w, &header_bytes, 8);
+    gm_writer_put(&w, text, length);
+    gm_writer_put(&w, spaces, padding);
+    for (int i = 0; i < count; i++)
+        gm_writer_put(&w, source_data(&tensors[i], buffer), source_elements(&tensors[i]) * sizeof(float));
+    status = gm_writer_commit(&w, err);
+done:
+    free(text);
+    json_decref(header);
+    gm_free(buffer);
+    return status;
+}
