@@ -125,12 +125,15 @@ size_t gm_attention_scratch_bytes(const gm_ctx *ctx, const gm_attention_shape *s
 /* gm_inf_norm -- max |x|; NaN when any element is NaN; 0 for n = 0. */
 float gm_inf_norm(const gm_ctx *ctx, const float *x, int64_t n);
 
-/* Two-pass central moments in double: mean, variance sums about the mean. */
+/* Two-pass central moments in double: mean, and the sums of powers about it. */
 typedef struct gm_moments {
     int64_t n;
-    double mean, m2, m4; /* m2 = sum (x-mean)^2, m4 = sum (x-mean)^4 */
+    double mean, m2, m3, m4; /* mk = sum (x-mean)^k */
 } gm_moments;
 gm_moments gm_moments_of(const gm_ctx *ctx, const float *x, int64_t n);
+/* gm_moments_merge -- the moments of a's and b's values taken together (Chan et al. 1979; Pebay 2008), so that a stream needs no second
+ * pass. m3 is kept for this alone. */
+gm_moments gm_moments_merge(gm_moments a, gm_moments b);
 
 /* gm_kurtosis -- (m4/n) / (s^4 + eps), s = sqrt(m2/(n-1)) (unbiased), no -3: the definition of Bondarenko et al. 2023's code, which
  * uses eps = 1e-6. eps = 0 on a constant tensor, or n < 2: NaN (printed as null). */
@@ -147,10 +150,10 @@ typedef struct gm_quant_grid {
 } gm_quant_grid;
 
 /* gm_quant_symmetric -- signed grid of `bits` for |x| <= absmax: scale = absmax / (2^(bits-1) - 1), zero = 0,
- * [-2^(bits-1), 2^(bits-1) - 1]. absmax = 0: scale 1e-8. bits 2..16. */
+ * [-2^(bits-1), 2^(bits-1) - 1]. scale is at least 1e-8 (absmax = 0). bits 2..16. NaN or infinite: values on the grid become NaN. */
 gm_quant_grid gm_quant_symmetric(int bits, float absmax);
 /* gm_quant_asymmetric -- unsigned grid of `bits` for [lo, hi], widened to contain 0: scale = max(hi - lo, 1e-8) / (2^bits - 1),
- * zero = clamp(round(-lo / scale)). */
+ * zero = clamp(round(-lo / scale)). NaN or infinite: values on the grid become NaN. */
 gm_quant_grid gm_quant_asymmetric(int bits, float lo, float hi);
 /* gm_quant_simulate -- y = scale * (clamp(round(x / scale) + zero) - zero). y may equal x. NaN stays NaN. */
 void gm_quant_simulate(const gm_ctx *ctx, float *y, const float *x, int64_t n, gm_quant_grid grid);

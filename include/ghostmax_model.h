@@ -167,6 +167,8 @@ void gm_data_free(gm_data *d);
 const gm_tokenizer *gm_data_tokenizer(const gm_data *d);
 /* Distinct validation sequences: fixed by a hash of the content, whatever the seed; streams have GM_DATA_STREAM_VALIDATION. */
 int64_t gm_data_validation_count(const gm_data *d);
+/* T of the sequences. */
+int64_t gm_data_context(const gm_data *d);
 /* Training tokens available, -1 for a stream (fresh samples for ever). */
 int64_t gm_data_train_tokens(const gm_data *d);
 /* Sequences `first` .. `first + count - 1` of seed's training order: a pure function of its arguments, so that resuming, other batch
