@@ -1,0 +1,65 @@
+/* cpu.c -- which kernel tables this machine can run. CPUID says what the processor has, XGETBV what the system saves and restores. */
+#include "kernels.h"
+
+#include <string.h>
+
+#if defined(__x86_64__)
+
+#include <cpuid.h>
+
+static const gm_kernels *const family[] = {&gm_kernels_ref, &gm_kernels_avx2, &gm_kernels_avx512};
+
+static uint32_t saved_state(void) {
+    uint32_t low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return low;
+}
+
+static int highest_level(void) {
+    enum { FMA = 1 << 12, OSXSAVE = 1 << 27, AVX = 1 << 28, F16C = 1 << 29 };          /* leaf 1, ecx */
+    enum { AVX2 = 1 << 5, AVX512F = 1 << 16, AVX512DQ = 1 << 17, AVX512BW = 1 << 30 }; /* leaf 7, ebx */
+    const uint32_t AVX512VL = 1u << 31, YMM = 0x6, ZMM = 0xe6;                         /* leaf 7, ebx; xcr0 */
+    uint32_t a, b, c, d;
+    if (!__get_cpuid(1, &a, &b, &c, &d))
+        return 0;
+    const uint32_t need1 = FMA | OSXSAVE | AVX | F16C;
+    if ((c & need1) != need1 || (saved_state() & YMM) != YMM)
+        return 0;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & AVX2))
+        return 0;
+    const uint32_t need7 = AVX512F | AVX512DQ | AVX512BW | AVX512VL;
+    return (b & need7) == need7 && (saved_state() & ZMM) == ZMM ? 2 : 1;
+}
+
+#elif defined(__aarch64__)
+
+static const gm_kernels *const family[] = {&gm_kernels_ref, &gm_kernels_neon};
+
+static int highest_level(void) {
+    return 1; /* NEON is part of the base architecture */
+}
+
+#else
+
+static const gm_kernels *const family[] = {&gm_kernels_ref};
+
+static int highest_level(void) {
+    return 0;
+}
+
+#endif
+
+const gm_kernels *gm_kernels_at(int level) {
+    return level >= 0 && level <= highest_level() ? family[level] : NULL;
+}
+
+const gm_kernels *gm_kernels_select(const char *isa) {
+    int best = highest_level();
+    if (!isa)
+        return family[best];
+    for (int i = 0; i < (int)(sizeof family / sizeof family[0]); i++) {
+        if (strcmp(isa, family[i]->isa) == 0)
+            return family[i < best ? i : best];
+    }
+    return NULL;
+}

@@ -1,0 +1,26 @@
+/* kernels.h -- the kernel table. One immutable instance per instruction set; a context points at one (context.h). */
+#ifndef GM_KERNELS_H
+#define GM_KERNELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { GM_TILE_M = 8, GM_TILE_N = 32 }; /* f32_gemm_tile's shape */
+
+typedef struct gm_kernels {
+    const char *isa;
+#define GM_KERNEL(type, name, params) type(*name) params;
+#include "kernels.def"
+#undef GM_KERNEL
+} gm_kernels;
+
+extern const gm_kernels gm_kernels_ref, gm_kernels_avx2, gm_kernels_avx512, gm_kernels_neon; /* those of this processor's family exist */
+
+/* The tables that this machine can run, slowest (ref) first; NULL past the end. CPUID and XGETBV decide. */
+const gm_kernels *gm_kernels_at(int level);
+/* isa: "ref", "avx2", "avx512", "neon", or NULL for the best. It only lowers: asking for more than the machine has gives the best it has.
+ * NULL when the word is not one of this processor family's. */
+const gm_kernels *gm_kernels_select(const char *isa);
+
+#endif

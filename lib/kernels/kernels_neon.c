@@ -1,0 +1,16 @@
+/* kernels_neon.c -- the kernel table for NEON: the bodies, compiled with this file's own flags. Empty for other processors. */
+#include "kernels.h"
+
+#if defined(__ARM_NEON)
+
+#include "simd.h"
+
+#include "rows_body.inc"
+
+#define GM_KERNEL(type, name, params) .name = name,
+const gm_kernels gm_kernels_neon = {
+    .isa = "neon",
+#include "kernels.def"
+};
+
+#endif

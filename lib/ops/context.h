@@ -1,0 +1,14 @@
+/* context.h -- the inside of gm_ctx: which kernel table, how many threads, which matrix product. Immutable after creation. */
+#ifndef GM_CONTEXT_H
+#define GM_CONTEXT_H
+
+#include "base.h"
+#include "kernels.h"
+
+struct gm_ctx {
+    const gm_kernels *k;
+    int threads;     /* every `#pragma omp parallel` says num_threads(ctx->threads) */
+    bool plain_gemm; /* our own matrix product instead of the provider built in */
+};
+
+#endif
