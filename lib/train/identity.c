@@ -1,0 +1,75 @@
+/* identity.c -- a run's identity as a flat JSON object. */
+#include "identity.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+json_t *gm_identity_of(const gm_model_config *c, const gm_train_options *o, const char *data) {
+    const struct {
+        const char *name;
+        int64_t value;
+    } integers[] = {{"seed", (int64_t)o->seed},
+                    {"steps", o->steps},
+                    {"batch", o->batch},
+                    {"context", o->context},
+                    {"accumulate", o->accumulate},
+                    {"warmup", o->warmup},
+                    {"schedule", o->schedule},
+                    {"decay_norm_gains", o->decay_norm_gains},
+                    {"eval_every", o->eval_every},
+                    {"eval_sequences", o->eval_sequences},
+                    {"log_every", o->log_every},
+                    {"family", c->family},
+                    {"vocab", c->vocab},
+                    {"model_context", c->context},
+                    {"layers", c->layers},
+                    {"heads", c->heads},
+                    {"kv_heads", c->kv_heads},
+                    {"width", c->width},
+                    {"head_dim", c->head_dim},
+                    {"ffn", c->ffn},
+                    {"act", c->act},
+                    {"rms_norm", c->rms_norm},
+                    {"rope", c->rope},
+                    {"position_offset", c->position_offset},
+                    {"bias", c->bias},
+                    {"tied", c->tied},
+                    {"window", c->window},
+                    {"init", c->init}};
+    const struct {
+        const char *name;
+        double value;
+    } reals[] = {{"lr", o->lr},           {"lr_min", o->lr_min},     {"beta1", o->beta1},
+                 {"beta2", o->beta2},     {"eps", o->eps},           {"weight_decay", o->weight_decay},
+                 {"clip", o->clip},       {"norm_eps", c->norm_eps}, {"rope_theta", c->rope_theta},
+                 {"dropout", c->dropout}, {"init_std", c->init_std}};
+    char variant[256];
+    gm_variant_format(variant, sizeof variant, &c->attention);
+    json_t *id = json_pack("{s:s, s:s}", "attention", variant, "data", data);
+    for (int i = 0; id && i < GM_COUNT(integers); i++)
+        json_object_set_new(id, integers[i].name, json_integer(integers[i].value));
+    for (int i = 0; id && i < GM_COUNT(reals); i++)
+        json_object_set_new(id, reals[i].name, json_real(reals[i].value));
+    return id;
+}
+
+gm_status gm_identity_compare(json_t *there, json_t *asked, const char *folder, gm_error *err) {
+    const char *name;
+    json_t *wanted;
+    if (!json_is_object(there))
+        return gm_fail(err, GM_EFORMAT, "'%s' does not say what was trained there; choose another folder or remove it", folder);
+    json_object_foreach(asked, name, wanted) {
+        json_t *found = json_object_get(there, name);
+        if (found && json_equal(found, wanted))
+            continue;
+        char *a = found ? json_dumps(found, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6)) : NULL;
+        char *b = json_dumps(wanted, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6));
+        gm_status status = gm_fail(err, GM_EINVAL, "'%s' holds another run: its %s is %s, asked is %s; choose another folder", folder, name,
+                                   a ? a : "not set", b ? b : "");
+        free(a);
+        free(b);
+        return status;
+    }
+    return GM_OK;
+}

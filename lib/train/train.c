@@ -1,0 +1,383 @@
+/* train.c -- the training loop: batch, gradients, clip, AdamW, log, checkpoint; resumable to the bit.
+ *
+ * Everything random is a pure function of (seed, step), so the whole state is the step, the weights and AdamW's two moments. A run's
+ * folder: train.json         what is trained (its identity), and at the end the result metrics.jsonl      one line per logged step
+ *   state.safetensors  the state at the last checkpoint; removed when the run is finished
+ *   config.json, model.safetensors, tokenizer.json   the model, written at the end */
+#include "identity.h"
+#include "jsonl.h"
+#include "model.h"
+#include "ops.h"
+#include "train_state.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const double checkpoint_seconds = 60; /* a checkpoint at least this often, whatever the steps take */
+
+void gm_train_defaults(gm_train_options *o) {
+    *o = (gm_train_options){.steps = 1000,
+                            .batch = 32,
+                            .context = 128,
+                            .accumulate = 1,
+                            .lr = 1e-3,
+                            .lr_min = 0.1,
+                            .beta1 = 0.9,
+                            .beta2 = 0.99,
+                            .eps = 1e-8,
+                            .weight_decay = 0.1,
+                            .clip = 1,
+                            .schedule = GM_SCHEDULE_CONSTANT,
+                            .warmup = 100,
+                            .eval_sequences = 256,
+                            .log_every = 10,
+                            .seed = 1};
+}
+
+static gm_status check_options(const gm_train_options *o, gm_error *err) {
+    if (o->steps < 1)
+        return gm_fail(err, GM_EINVAL, "steps is %lld, it must be 1 or more", (long long)o->steps);
+    if (o->batch < 1)
+        return gm_fail(err, GM_EINVAL, "batch is %lld, it must be 1 or more", (long long)o->batch);
+    if (o->context < 1)
+        return gm_fail(err, GM_EINVAL, "context is %lld, it must be 1 or more", (long long)o->context);
+    if (o->accumulate < 1 || o->batch % o->accumulate != 0)
+        return gm_fail(err, GM_EINVAL, "accumulate is %lld, it must divide the batch of %lld", (long long)o->accumulate,
+                       (long long)o->batch);
+    if (!(o->lr > 0 && o->lr < 100))
+        return gm_fail(err, GM_EINVAL, "lr is %g, it must be in (0, 100)", o->lr);
+    if (!(o->lr_min >= 0 && o->lr_min <= 1))
+        return gm_fail(err, GM_EINVAL, "lr-min is %g, it must be a share of lr in [0, 1]", o->lr_min);
+    if (!(o->beta1 >= 0 && o->beta1 < 1 && o->beta2 >= 0 && o->beta2 < 1))
+        return gm_fail(err, GM_EINVAL, "beta1 and beta2 are %g and %g, they must be in [0, 1)", o->beta1, o->beta2);
+    if (!(o->eps > 0) || !(o->weight_decay >= 0) || !(o->clip >= 0))
+        return gm_fail(err, GM_EINVAL, "eps must be positive, weight decay and clip 0 or more (eps %g, weight decay %g, clip %g)", o->eps,
+                       o->weight_decay, o->clip);
+    if (o->warmup < 0 || o->eval_every < 0 || o->eval_sequences < 0 || o->log_every < 0 || o->checkpoint_every < 0)
+        return gm_fail(err, GM_EINVAL, "warm-up, eval, log and checkpoint intervals must be 0 or more");
+    return GM_OK;
+}
+
+/* lr at step 1..steps: linear warm-up, then the schedule down to lr_min * lr at the last step. */
+static double learning_rate(const gm_train_options *o, int64_t step) {
+    if (step <= o->warmup)
+        return o->lr * (double)step / (double)o->warmup;
+    double progress = o->steps > o->warmup ? (double)(step - o->warmup) / (double)(o->steps - o->warmup) : 1;
+    switch (o->schedule) {
+    case GM_SCHEDULE_COSINE:
+        return o->lr * (o->lr_min + (1 - o->lr_min) * 0.5 * (1 + cos(3.141592653589793 * progress)));
+    case GM_SCHEDULE_LINEAR:
+        return o->lr * (1 - (1 - o->lr_min) * progress);
+    case GM_SCHEDULE_CONSTANT:
+        break;
+    }
+    return o->lr;
+}
+
+/* ---- one run */
+
+typedef struct run {
+    const gm_ctx *ctx;
+    const gm_data *data;
+    gm_train_options o;
+    const char *folder;
+    char state_path[1024], record_path[1024];
+    json_t *identity;
+    gm_model *model;
+    float *moment1, *moment2; /* AdamW's, laid out as the weights */
+    int32_t *x, *y;           /* [batch, context] */
+    int64_t step, resumed_at; /* steps done */
+    double seconds;           /* spent in training steps, over all sessions */
+    double loss, grad_norm, lr, val_loss;
+    gm_jsonl log;
+    bool log_open;
+} run;
+
+static void state_entries(run *r, gm_state_entry e[3]) {
+    e[0] = (gm_state_entry){"weights", r->model->weights, r->model->param_elements};
+    e[1] = (gm_state_entry){"moment1", r->moment1, r->model->param_elements};
+    e[2] = (gm_state_entry){"moment2", r->moment2, r->model->param_elements};
+}
+
+static gm_status state_save(run *r, gm_error *err) {
+    gm_state_entry entries[3];
+    state_entries(r, entries);
+    json_t *scalars =
+        json_pack("{s:I, s:f, s:f, s:O}", "step", (json_int_t)r->step, "seconds", r->seconds, "loss", r->loss, "identity", r->identity);
+    char *text = scalars ? json_dumps(scalars, JSON_COMPACT) : NULL;
+    json_decref(scalars);
+    if (!text)
+        return gm_fail_memory(err, 4096);
+    gm_status status = gm_state_write(r->state_path, entries, 3, text, err);
+    free(text);
+    return status;
+}
+
+static gm_status state_load(run *r, gm_error *err) {
+    gm_state_entry entries[3];
+    state_entries(r, entries);
+    char *text = NULL;
+    GM_TRY(gm_state_read(r->state_path, NULL, 0, &text, err));
+    json_t *scalars = json_loads(text, 0, NULL);
+    free(text);
+    json_int_t step = 0;
+    json_t *identity = NULL;
+    gm_status status = GM_OK;
+    if (json_unpack(scalars, "{s:I, s:F, s:F, s:o}", "step", &step, "seconds", &r->seconds, "loss", &r->loss, "identity", &identity) != 0)
+        status = gm_fail(err, GM_EFORMAT, "'%s' lacks the step, the time or the identity of its run; remove it to start the run again",
+                         r->state_path);
+    else
+        status = gm_identity_compare(identity, r->identity, r->folder, err);
+    json_decref(scalars);
+    GM_TRY(status);
+    GM_TRY(gm_state_read(r->state_path, entries, 3, NULL, err));
+    r->step = r->resumed_at = step;
+    return GM_OK;
+}
+
+static void optimizer_step(run *r, int64_t t) {
+    gm_model *m = r->model;
+    const gm_train_options *o = &r->o;
+    float scale = o->clip > 0 && r->grad_norm > o->clip ? (float)(o->clip / r->grad_norm) : 1.0f;
+    for (int i = 0; i < m->param_count; i++) {
+        const gm_param *p = &m->params[i];
+        bool decay = p->decay || (o->decay_norm_gains && p->kind == GM_PARAM_NORM_GAIN);
+        gm_adamw(r->ctx, m->weights + p->offset, m->grads + p->offset, r->moment1 + p->offset, r->moment2 + p->offset, p->rows * p->cols,
+                 scale, r->lr, o->beta1, o->beta2, o->eps, decay ? o->weight_decay : 0, t);
+    }
+}
+
+/* One step: 1..steps. GM_EDIVERGED leaves the weights as the step before left them. */
+static gm_status train_step(run *r, int64_t step, gm_error *err) {
+    const gm_train_options *o = &r->o;
+    gm_model *m = r->model;
+    int64_t part = o->batch / o->accumulate, tokens = 0;
+    gm_data_train(r->data, o->seed, (step - 1) * o->batch, o->batch, r->x, r->y);
+    for (int64_t i = 0; i < o->batch * o->context; i++)
+        tokens += r->y[i] >= 0;
+    double loss_sum = 0;
+    uint64_t dropout = gm_rng_key(o->seed, "dropout");
+    gm_model_zero_grads(m);
+    for (int64_t i = 0; i < o->accumulate; i++) {
+        int64_t first = i * part * o->context;
+        GM_TRY(gm_model_accumulate(m, r->x + first, r->y + first, part, o->context, 1.0f / (float)GM_MAX(tokens, 1),
+                                   gm_rng_u64(dropout, (uint64_t)(step * o->accumulate + i)), &loss_sum, err));
+    }
+    r->loss = loss_sum / (double)GM_MAX(tokens, 1);
+    r->grad_norm = sqrt(gm_sum_squares(r->ctx, m->grads, m->param_elements));
+    r->lr = learning_rate(o, step);
+    if (!isfinite(r->loss) || !isfinite(r->grad_norm))
+        return gm_fail(err, GM_EDIVERGED, "the %s became %s at step %lld; lower --lr, lengthen --warmup or set --clip",
+                       isfinite(r->loss) ? "gradient" : "loss", isnan(isfinite(r->loss) ? r->grad_norm : r->loss) ? "NaN" : "infinite",
+                       (long long)step);
+    optimizer_step(r, step);
+    return GM_OK;
+}
+
+/* Mean loss over the first eval_sequences validation sequences. */
+static gm_status validate(run *r, gm_error *err) {
+    const gm_train_options *o = &r->o;
+    int64_t count = gm_data_validation_count(r->data), part = o->batch / o->accumulate;
+    count = GM_MIN(count, o->eval_sequences ? o->eval_sequences : count);
+    double sum = 0;
+    for (int64_t first = 0; first < count; first += part) {
+        int64_t n = GM_MIN(part, count - first);
+        double mean;
+        gm_data_validation(r->data, first, n, r->x, r->y);
+        GM_TRY(gm_model_loss(r->model, r->x, r->y, n, o->context, &mean, NULL, err));
+        sum += mean * (double)n;
+    }
+    r->val_loss = sum / (double)count;
+    return GM_OK;
+}
+
+static gm_status log_step(run *r, double tokens_per_s, gm_error *err) {
+    json_t *line = json_pack("{s:I, s:f, s:f, s:f, s:f}", "step", (json_int_t)r->step, "loss", r->loss, "grad_norm", r->grad_norm, "lr",
+                             r->lr, "tokens_per_s", round(tokens_per_s));
+    if (line && !isnan(r->val_loss))
+        json_object_set_new(line, "val_loss", isfinite(r->val_loss) ? json_real(r->val_loss) : json_null());
+    char *text = line ? json_dumps(line, JSON_COMPACT) : NULL;
+    json_decref(line);
+    if (!text)
+        return gm_fail_memory(err, 256);
+    gm_status status = gm_jsonl_add(&r->log, text, err);
+    free(text);
+    return status;
+}
+
+/* train.json: the identity alone while the run goes on, with the result at its end. */
+static gm_status record_save(run *r, const gm_train_result *result, gm_error *err) {
+    json_t *record = json_pack("{s:s, s:O}", "schema", "ghostmax.train/1", "identity", r->identity);
+    if (result && record) {
+        json_t *j = json_pack("{s:I, s:I, s:f}", "step", (json_int_t)result->step, "diverged_at", (json_int_t)result->diverged_at,
+                              "tokens_per_s", round(result->tokens_per_s));
+        json_object_set_new(j, "loss", isfinite(result->loss) ? json_real(result->loss) : json_null());
+        json_object_set_new(j, "val_loss", isfinite(result->val_loss) ? json_real(result->val_loss) : json_null());
+        json_object_set_new(record, "result", j);
+    }
+    char *text = record ? json_dumps(record, JSON_INDENT(2)) : NULL;
+    json_decref(record);
+    if (!text)
+        return gm_fail_memory(err, 4096);
+    gm_status status = gm_file_write(r->record_path, text, strlen(text), err);
+    free(text);
+    return status;
+}
+
+/* What train.json says of this folder: *finished with *result, or unfinished, or (no file) nothing yet. */
+static gm_status record_load(run *r, bool *finished, gm_train_result *result, gm_error *err) {
+    *finished = false;
+    if (!gm_path_exists(r->record_path))
+        return GM_OK;
+    json_error_t where;
+    json_t *record = json_load_file(r->record_path, JSON_REJECT_DUPLICATES, &where);
+    if (!record)
+        return gm_fail_at(err, GM_EFORMAT, where.position, "'%s' is damaged at byte %d (%s); remove the folder to start the run again",
+                          r->record_path, where.position, where.text);
+    gm_status status = gm_identity_compare(json_object_get(record, "identity"), r->identity, r->folder, err);
+    json_t *j = json_object_get(record, "result");
+    if (status == GM_OK && j) {
+        json_int_t step = 0, diverged = 0;
+        json_t *loss = NULL, *val_loss = NULL;
+        if (json_unpack(j, "{s:I, s:I, s:F, s:o, s:o}", "step", &step, "diverged_at", &diverged, "tokens_per_s", &result->tokens_per_s,
+                        "loss", &loss, "val_loss", &val_loss) != 0) {
+            status =
+                gm_fail(err, GM_EFORMAT, "'%s' has a result that lacks fields; remove the folder to start the run again", r->record_path);
+        } else {
+            result->step = step;
+            result->diverged_at = diverged;
+            result->loss = json_is_number(loss) ? json_number_value(loss) : NAN;
+            result->val_loss = json_is_number(val_loss) ? json_number_value(val_loss) : NAN;
+            *finished = true;
+        }
+    }
+    json_decref(record);
+    return status;
+}
+
+static gm_status run_begin(run *r, const gm_model_config *cfg, gm_error *err) {
+    const gm_train_options *o = &r->o;
+    GM_TRY(gm_model_create(&r->model, r->ctx, cfg, o->seed, err));
+    GM_TRY(gm_model_train_begin(r->model, o->batch / o->accumulate, o->context, err));
+    size_t n = (size_t)r->model->param_elements, tokens = (size_t)(o->batch * o->context);
+    r->moment1 = gm_alloc(n, sizeof(float));
+    r->moment2 = gm_alloc(n, sizeof(float));
+    r->x = gm_alloc(tokens, sizeof(int32_t));
+    r->y = gm_alloc(tokens, sizeof(int32_t));
+    if (!r->moment1 || !r->moment2 || !r->x || !r->y)
+        return gm_fail_memory(err, 2 * n * sizeof(float) + 2 * tokens * sizeof(int32_t));
+    if (gm_path_exists(r->state_path))
+        GM_TRY(state_load(r, err));
+    else
+        GM_TRY(record_save(r, NULL, err));
+    char path[1024];
+    GM_TRY(gm_path_join(path, sizeof path, r->folder, "metrics.jsonl", err));
+    GM_TRY(gm_jsonl_open(&r->log, path, r->step ? r->step : -1, err));
+    r->log_open = true;
+    return GM_OK;
+}
+
+static gm_status run_steps(run *r, gm_train_callback callback, void *user, gm_error *err) {
+    const gm_train_options *o = &r->o;
+    const int64_t every = o->checkpoint_every ? o->checkpoint_every : GM_MAX(10, o->steps / 10);
+    double saved_at = gm_seconds(), step_seconds = 0;
+    while (r->step < o->steps) {
+        double start = gm_seconds();
+        GM_TRY(train_step(r, r->step + 1, err));
+        double elapsed = gm_seconds() - start;
+        r->step++;
+        r->seconds += elapsed;
+        step_seconds = step_seconds > 0 ? 0.9 * step_seconds + 0.1 * elapsed : elapsed; /* smoothed, for the eye */
+        bool last = r->step == o->steps;
+        r->val_loss = NAN;
+        if (last || (o->eval_every && r->step % o->eval_every == 0))
+            GM_TRY(validate(r, err));
+        double tokens_per_s = (double)(o->batch * o->context) / step_seconds;
+        if (last || !isnan(r->val_loss) || r->step == 1 || (o->log_every && r->step % o->log_every == 0))
+            GM_TRY(log_step(r, tokens_per_s, err));
+        gm_train_progress progress = {.step = r->step,
+                                      .steps = o->steps,
+                                      .resumed_at = r->resumed_at,
+                                      .loss = r->loss,
+                                      .val_loss = r->val_loss,
+                                      .grad_norm = r->grad_norm,
+                                      .lr = r->lr,
+                                      .tokens_per_s = tokens_per_s,
+                                      .eta_s = step_seconds * (double)(o->steps - r->step)};
+        bool stop = callback && callback(user, &progress);
+        if (last)
+            break;
+        if (stop || r->step % every == 0 || gm_seconds() - saved_at > checkpoint_seconds) {
+            GM_TRY(state_save(r, err));
+            saved_at = gm_seconds();
+        }
+        if (stop)
+            return gm_fail(err, GM_ESTOPPED, "stopped at step %lld of %lld; the same command continues it", (long long)r->step,
+                           (long long)o->steps);
+    }
+    return GM_OK;
+}
+
+static gm_status run_finish(run *r, const gm_train_result *result, gm_error *err) {
+    if (!result->diverged_at)
+        GM_TRY(gm_model_save(r->model, r->folder, err));
+    char path[1024];
+    GM_TRY(gm_path_join(path, sizeof path, r->folder, "tokenizer.json", err));
+    if (gm_data_tokenizer(r->data))
+        GM_TRY(gm_tokenizer_save(gm_data_tokenizer(r->data), path, err));
+    GM_TRY(record_save(r, result, err));
+    if (unlink(r->state_path) != 0 && errno != ENOENT)
+        return gm_fail_errno(err, "cannot remove '%s'", r->state_path);
+    return GM_OK;
+}
+
+gm_status gm_train_run(const gm_ctx *ctx, const gm_model_config *cfg, const gm_data *data, const gm_train_options *options,
+                       const char *folder, gm_train_callback callback, void *user, gm_train_result *result, gm_error *err) {
+    run r = {.ctx = ctx, .data = data, .o = *options, .folder = folder, .val_loss = NAN};
+    gm_model_config checked = *cfg;
+    *result = (gm_train_result){.loss = NAN, .val_loss = NAN};
+    GM_TRY(check_options(options, err));
+    GM_TRY(gm_model_config_check(&checked, err));
+    if (options->context > checked.context)
+        return gm_fail(err, GM_EINVAL, "context is %lld, the model has room for %lld", (long long)options->context,
+                       (long long)checked.context);
+    GM_TRY(gm_path_join(r.state_path, sizeof r.state_path, folder, "state.safetensors", err));
+    GM_TRY(gm_path_join(r.record_path, sizeof r.record_path, folder, "train.json", err));
+    GM_TRY(gm_dir_make(folder, err));
+    r.identity = gm_identity_of(&checked, options, gm_data_identity(data));
+    if (!r.identity)
+        return gm_fail_memory(err, 4096);
+
+    bool finished;
+    gm_status status = GM_OK;
+    GM_TRY_GOTO(record_load(&r, &finished, result, err));
+    if (!finished) {
+        GM_TRY_GOTO(run_begin(&r, &checked, err));
+        status = run_steps(&r, callback, user, err);
+        if (status != GM_OK && status != GM_EDIVERGED)
+            goto done;
+        result->step = r.step;
+        result->diverged_at = status == GM_EDIVERGED ? r.step + 1 : 0;
+        result->loss = r.loss;
+        result->val_loss = status == GM_EDIVERGED ? NAN : r.val_loss;
+        result->tokens_per_s = r.seconds > 0 ? (double)(r.step * options->batch * options->context) / r.seconds : 0;
+        GM_TRY_GOTO(run_finish(&r, result, err));
+    }
+    if (result->diverged_at)
+        status = gm_fail(err, GM_EDIVERGED, "training in '%s' diverged at step %lld; lower --lr, lengthen --warmup or set --clip", folder,
+                         (long long)result->diverged_at);
+done:
+    if (r.log_open)
+        gm_jsonl_close(&r.log);
+    json_decref(r.identity);
+    gm_model_free(r.model);
+    gm_free(r.moment1);
+    gm_free(r.moment2);
+    gm_free(r.x);
+    gm_free(r.y);
+    return status;
+}
