@@ -195,9 +195,9 @@ static gm_status validate(run *r, gm_error *err) {
     return GM_OK;
 }
 
-static gm_status log_step(run *r, double tokens_per_s, gm_error *err) {
+static gm_status log_step(run *r, double step_seconds, gm_error *err) {
     json_t *line = json_pack("{s:I, s:f, s:f, s:f, s:f}", "step", (json_int_t)r->step, "loss", r->loss, "grad_norm", r->grad_norm, "lr",
-                             r->lr, "tokens_per_s", round(tokens_per_s));
+                             r->lr, "step_seconds", step_seconds);
     if (line && !isnan(r->val_loss))
         json_object_set_new(line, "val_loss", isfinite(r->val_loss) ? json_real(r->val_loss) : json_null());
     char *text = line ? json_dumps(line, JSON_COMPACT) : NULL;
@@ -298,7 +298,7 @@ static gm_status run_steps(run *r, gm_train_callback callback, void *user, gm_er
             GM_TRY(validate(r, err));
         double tokens_per_s = (double)(o->batch * o->context) / step_seconds;
         if (last || !isnan(r->val_loss) || r->step == 1 || (o->log_every && r->step % o->log_every == 0))
-            GM_TRY(log_step(r, tokens_per_s, err));
+            GM_TRY(log_step(r, elapsed, err));
         gm_train_progress progress = {.step = r->step,
                                       .steps = o->steps,
                                       .resumed_at = r->resumed_at,
