@@ -32,14 +32,14 @@ static inline v_f32 v_load(const float *p) {
 static inline void v_store(float *p, v_f32 v) {
     _mm512_storeu_ps(p, v);
 }
-static inline v_mask v_first(int64_t n) { /* lanes 0 .. n-1; n in 0 .. VW */
+static inline v_mask v_first(int64_t n) { /* lanes 0 .. n-1; n <= VW */
     return (v_mask)((1u << n) - 1);
 }
-/* Reads p[0 .. n-1] only; the other lanes are `fill`. n in 0 .. VW. */
-static inline v_f32 v_load_n(const float *p, int64_t n, float fill) {
+/* Reads p[0 .. n-1] only; the other lanes are `fill`. n < VW. */
+static inline v_f32 v_load_first(const float *p, int64_t n, float fill) {
     return _mm512_mask_loadu_ps(v_set(fill), v_first(n), p);
 }
-static inline void v_store_n(float *p, v_f32 v, int64_t n) {
+static inline void v_store_first(float *p, v_f32 v, int64_t n) {
     _mm512_mask_storeu_ps(p, v_first(n), v);
 }
 static inline v_f32 v_add(v_f32 a, v_f32 b) {
@@ -160,11 +160,11 @@ static inline v_mask v_first(int64_t n) {
 static inline v_f32 v_select(v_mask m, v_f32 yes, v_f32 no) {
     return _mm256_blendv_ps(no, yes, m);
 }
-static inline v_f32 v_load_n(const float *p, int64_t n, float fill) {
+static inline v_f32 v_load_first(const float *p, int64_t n, float fill) {
     v_mask m = v_first(n);
     return v_select(m, _mm256_maskload_ps(p, _mm256_castps_si256(m)), v_set(fill));
 }
-static inline void v_store_n(float *p, v_f32 v, int64_t n) {
+static inline void v_store_first(float *p, v_f32 v, int64_t n) {
     _mm256_maskstore_ps(p, _mm256_castps_si256(v_first(n)), v);
 }
 static inline v_f32 v_add(v_f32 a, v_f32 b) {
@@ -284,13 +284,13 @@ static inline v_mask v_first(int64_t n) {
 static inline v_f32 v_select(v_mask m, v_f32 yes, v_f32 no) {
     return vbslq_f32(m, yes, no);
 }
-static inline v_f32 v_load_n(const float *p, int64_t n, float fill) {
+static inline v_f32 v_load_first(const float *p, int64_t n, float fill) {
     float lanes[4] = {fill, fill, fill, fill};
     for (int64_t i = 0; i < n; i++)
         lanes[i] = p[i];
     return vld1q_f32(lanes);
 }
-static inline void v_store_n(float *p, v_f32 v, int64_t n) {
+static inline void v_store_first(float *p, v_f32 v, int64_t n) {
     float lanes[4];
     vst1q_f32(lanes, v);
     for (int64_t i = 0; i < n; i++)
@@ -391,6 +391,16 @@ static inline double vd_sum(v_f64 a) {
 
 /* ---- the same for every instruction set ---------------------------------------------------------------------------- */
 
+/* The next n elements, as far as a vector holds them: loads and stores of loops that end in part of a vector. */
+static inline v_f32 v_load_n(const float *p, int64_t n, float fill) {
+    return n >= VW ? v_load(p) : v_load_first(p, n, fill);
+}
+static inline void v_store_n(float *p, v_f32 v, int64_t n) {
+    if (n >= VW)
+        v_store(p, v);
+    else
+        v_store_first(p, v, n);
+}
 static inline v_f32 v_zero(void) {
     return v_set(0.0f);
 }

@@ -1,0 +1,42 @@
+/* layer_norm.c -- layer norm and RMS norm over rows of C.
+ *
+ * The gains' gradients are sums over all rows. Rows are cut into a fixed number of blocks, each block adds into its own partial sums, and
+ * the partials are added in order: the same bits for any thread count. */
+#include "context.h"
+#include "ops.h"
+#include "parallel.h"
+
+#include <string.h>
+
+enum { BLOCKS = 32 };
+
+void gm_norm_fwd(const gm_ctx *ctx, float *y, float *mean, float *rstd, const float *x, const float *g, const float *b, int64_t R,
+                 int64_t C, float eps, bool rms) {
+#pragma omp parallel for num_threads(ctx->threads) schedule(static) if (R * C >= GM_PARALLEL_MIN)
+    for (int64_t r = 0; r < R; r++) {
+        float stat[2];
+        ctx->k->f32_layernorm_row_fwd(y + r * C, stat, x + r * C, g, b, C, eps, rms);
+        if (mean)
+            mean[r] = stat[0];
+        rstd[r] = stat[1];
+    }
+}
+
+int64_t gm_norm_bwd_scratch(const gm_ctx *ctx, int64_t C) {
+    (void)ctx;
+    return BLOCKS * 2 * C;
+}
+
+void gm_norm_bwd(const gm_ctx *ctx, float *dx, float *dg, float *db, const float *dy, const float *x, const float *g, const float *mean,
+                 const float *rstd, int64_t R, int64_t C, bool rms, float *scratch) {
+#pragma omp parallel for num_threads(ctx->threads) schedule(static) if (R * C >= GM_PARALLEL_MIN)
+    for (int64_t block = 0; block < BLOCKS; block++) {
+        float *part_g = scratch + block * 2 * C, *part_b = part_g + C;
+        memset(part_g, 0, (size_t)(2 * C) * sizeof *part_g);
+        for (int64_t r = R * block / BLOCKS; r < R * (block + 1) / BLOCKS; r++)
+            ctx->k->f32_layernorm_row_bwd(dx + r * C, part_g, part_b, dy + r * C, x + r * C, g, C, rms ? 0.0f : mean[r], rstd[r], rms);
+    }
+    ctx->k->f32_column_sum(dg, scratch, 2 * C, BLOCKS, C);
+    if (!rms)
+        ctx->k->f32_column_sum(db, scratch + C, 2 * C, BLOCKS, C);
+}

@@ -1,0 +1,26 @@
+/* rope.c -- rotary positions (Su et al. 2021) in Hugging Face's layout: element d is paired with d + D/2, angle = position theta^(-2d/D).
+ */
+#include "context.h"
+#include "ops.h"
+#include "parallel.h"
+
+#include <math.h>
+
+void gm_rope_table(float *cos_sin, int64_t positions, int64_t D, double theta) {
+    for (int64_t t = 0; t < positions; t++) {
+        for (int64_t d = 0; d < D / 2; d++) {
+            double angle = (double)t * pow(theta, -2.0 * (double)d / (double)D);
+            cos_sin[t * D + d] = (float)cos(angle);
+            cos_sin[t * D + D / 2 + d] = (float)sin(angle);
+        }
+    }
+}
+
+void gm_rope_apply(const gm_ctx *ctx, float *x, int64_t xs, const float *cos_sin, int64_t B, int64_t T, int64_t first, int64_t heads,
+                   int64_t D, bool inverse) {
+#pragma omp parallel for num_threads(ctx->threads) schedule(static) if (B * T * heads * D >= GM_PARALLEL_MIN)
+    for (int64_t r = 0; r < B * T; r++) {
+        for (int64_t h = 0; h < heads; h++)
+            ctx->k->f32_rope_row(x + r * xs + h * D, cos_sin + (first + r % T) * D, D / 2, inverse ? -1.0f : 1.0f);
+    }
+}
