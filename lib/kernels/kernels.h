@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 enum { GM_TILE_M = 8, GM_TILE_N = 32 }; /* f32_gemm_tile's shape */
+enum { GM_LANES = 32 };                 /* queries of an attention tile, side by side: a multiple of every vector */
 
 typedef struct gm_kernels {
     const char *isa;

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "attention_ref.inc"
 #include "rows_ref.inc"
 
 #define GM_KERNEL(type, name, params) .name = name,

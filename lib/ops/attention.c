@@ -1,0 +1,239 @@
+/* attention.c -- attention forward and backward, tiled, for every variant with the same code.
+ *
+ * A tile is up to GM_LANES queries of one head. Its scores lie transposed, [keys, GM_LANES], one query per lane (see
+ * lib/kernels/attention_body.inc), over the keys that any of its queries can see: causal attention never touches the other half.
+ *
+ *   forward   S = K Q^T; mask; W = normaliser(S); O = W^T V                       whole rows: 4 S GM_LANES bytes per thread
+ *   backward  S = K Q^T; dW = V dO^T; W, dS = normaliser'(S, dW); dV += W dO; dK += dS Q; dQ = dS^T K
+ *
+ * Whole rows instead of a running maximum cost no more (the scores stay in the second-level cache) and serve the clip, which needs lse
+ * before it can weigh. Backward has lse, so it goes through the keys in blocks that stay in the first-level cache; only the clip's Dsum
+ * needs whole rows there (unclipped, Dsum = dO . O).
+ *
+ * Tasks are outputs: (b, h, tile) forward, (b, key/value head) backward, whose query heads and tiles follow in order: the same bits for
+ * any number of threads. */
+#include "norm_check.h"
+
+#include <omp.h>
+#include <string.h>
+
+enum { KEYS = 64 }; /* keys per product block: K, V and the scores of a block stay in the first-level cache */
+
+/* The shape with nothing left implicit. */
+typedef struct layout {
+    int64_t B, T, S, H, KV, D, q_batch, q_row, kv_batch, kv_row, o_batch, o_row;
+    float scale;
+    bool causal;
+    int64_t window;
+} layout;
+
+static gm_status layout_of(layout *l, const gm_attention_shape *s, gm_error *err) {
+    if (s->B < 0 || s->T < 0 || s->S < 0 || s->H < 1 || s->KV < 1 || s->window < 0)
+        return gm_fail(err, GM_EINVAL, "attention: B %lld, T %lld, S %lld, window %lld must be >= 0, H %lld and KV %lld >= 1",
+                       (long long)s->B, (long long)s->T, (long long)s->S, (long long)s->window, (long long)s->H, (long long)s->KV);
+    if (s->H % s->KV)
+        return gm_fail(err, GM_EINVAL, "attention: %lld query heads cannot share %lld key/value heads; KV must divide H", (long long)s->H,
+                       (long long)s->KV);
+    if (s->D < 1 || s->D > 256)
+        return gm_fail(err, GM_EINVAL, "attention: head dimension D is %lld, it must be 1..256", (long long)s->D);
+    if (!isfinite(s->scale))
+        return gm_fail(err, GM_EINVAL, "attention: scale is %g; give a finite one, or 0 for 1/sqrt(D)", (double)s->scale);
+    *l = (layout){.B = s->B, .T = s->T, .S = s->S, .H = s->H, .KV = s->KV, .D = s->D};
+    l->scale = s->scale != 0 ? s->scale : (float)(1 / sqrt((double)s->D));
+    l->causal = s->causal;
+    l->window = s->window;
+    l->q_row = s->q_row ? s->q_row : s->H * s->D;
+    l->kv_row = s->kv_row ? s->kv_row : s->KV * s->D;
+    l->o_row = s->o_row ? s->o_row : s->H * s->D;
+    l->q_batch = s->q_batch ? s->q_batch : s->T * l->q_row;
+    l->kv_batch = s->kv_batch ? s->kv_batch : s->S * l->kv_row;
+    l->o_batch = s->o_batch ? s->o_batch : s->T * l->o_row;
+    if (l->q_row < s->H * s->D || l->kv_row < s->KV * s->D || l->o_row < s->H * s->D)
+        return gm_fail(err, GM_EINVAL, "attention: a row stride (q %lld, kv %lld, o %lld) is shorter than its heads", (long long)l->q_row,
+                       (long long)l->kv_row, (long long)l->o_row);
+    return GM_OK;
+}
+
+/* Per thread: the packed queries (and dO), and the rows of scores (and dW). */
+static size_t thread_floats(const gm_attention_shape *s, bool backward) {
+    return (size_t)((s->D + s->S) * GM_LANES * (backward ? 2 : 1));
+}
+
+size_t gm_attention_scratch_bytes(const gm_ctx *ctx, const gm_attention_shape *s, bool backward) {
+    size_t sinks = backward ? (size_t)(s->B * s->H + 7) / 8 * 8 * sizeof(double) : 0;
+    return sinks + (size_t)ctx->threads * thread_floats(s, backward) * sizeof(float);
+}
+
+/* Which keys a tile's queries see: the first query is at key position `first`, queries beyond `count` do not exist. */
+typedef struct tile {
+    int64_t first, count, low, high; /* keys low .. high - 1 are seen by one query at least */
+} tile;
+
+static tile tile_at(const layout *l, int64_t t) {
+    tile x = {.first = l->S - l->T + t, .count = GM_MIN(GM_LANES, l->T - t), .high = l->S};
+    if (l->causal)
+        x.high = GM_MIN(GM_MAX(x.first + x.count, 0), l->S);
+    if (l->window)
+        x.low = GM_MIN(GM_MAX(x.first - l->window + 1, 0), x.high);
+    return x;
+}
+
+static void hide(float *row, int64_t from, int64_t to) {
+    for (int64_t i = GM_MAX(from, 0); i < GM_MIN(to, GM_LANES); i++)
+        row[i] = -INFINITY;
+}
+
+/* Masks keys low .. high - 1 of a tile, whose scores start at s: query i sees key j when j <= first + i and j > first + i - window. */
+static void mask(const layout *l, const tile *x, float *s, int64_t low, int64_t high) {
+    if (l->causal) {
+        for (int64_t j = GM_MAX(low, x->first + 1); j < high; j++)
+            hide(s + (j - low) * GM_LANES, 0, j - x->first);
+    }
+    if (l->window) {
+        for (int64_t j = low; j < GM_MIN(high, x->first + x->count - l->window); j++)
+            hide(s + (j - low) * GM_LANES, j - x->first + l->window, GM_LANES);
+    }
+}
+
+static void zero_rows(float *x, int64_t stride, int64_t rows, int64_t D) {
+    for (int64_t r = 0; r < rows; r++)
+        memset(x + r * stride, 0, (size_t)D * sizeof *x);
+}
+
+static int64_t lanes_of(int64_t count) {
+    return (count + 15) / 16 * 16;
+}
+
+/* ---- forward */
+
+static void fwd_tile(const gm_kernels *k, const layout *l, const tile *x, float *o, float *lse, const float *q, const float *key,
+                     const float *value, float sink, gm_norm norm, float *work) {
+    float *qt = work, *s = work + GM_LANES * l->D, sinks[GM_LANES], lses[GM_LANES];
+    int64_t n = x->high - x->low, lanes = lanes_of(x->count);
+    k->f32_lanes_pack(qt, q, l->q_row, x->count, l->D, l->scale);
+    k->f32_mm(s, GM_LANES, key + x->low * l->kv_row, l->kv_row, 1, qt, GM_LANES, n, lanes, l->D, false);
+    mask(l, x, s, x->low, x->high);
+    for (int i = 0; i < GM_LANES; i++)
+        sinks[i] = sink;
+    k->f32_lanes_fwd(s, n, lanes, sinks, norm.clip_a, norm.clip_c, lses);
+    if (n == 0)
+        zero_rows(o, l->o_row, x->count, l->D);
+    for (int64_t j = 0; j < n; j += KEYS)
+        k->f32_mm(o, l->o_row, s + j * GM_LANES, 1, GM_LANES, value + (x->low + j) * l->kv_row, l->kv_row, x->count, l->D,
+                  GM_MIN(KEYS, n - j), j > 0);
+    if (lse)
+        memcpy(lse, lses, (size_t)x->count * sizeof *lse);
+}
+
+gm_status gm_attention_fwd(const gm_ctx *ctx, float *o, float *lse, const float *q, const float *k, const float *v, const float *sinks,
+                           gm_norm norm, const gm_attention_shape *shape, void *scratch, gm_error *err) {
+    layout l;
+    GM_TRY(layout_of(&l, shape, err));
+    GM_TRY(gm_norm_check(norm, err));
+    if (l.B * l.T == 0)
+        return GM_OK;
+    if (!o || !q || (l.S && (!k || !v)) || !scratch)
+        return gm_fail(err, GM_EINVAL, "attention: o, q, k, v and scratch must not be NULL");
+    const int64_t tiles = (l.T + GM_LANES - 1) / GM_LANES, tasks = l.B * l.H * tiles;
+    const size_t step = thread_floats(shape, false);
+#pragma omp parallel for schedule(dynamic) num_threads(ctx->threads)
+    for (int64_t task = 0; task < tasks; task++) {
+        int64_t b = task / (l.H * tiles), h = task / tiles % l.H, t = (tiles - 1 - task % tiles) * GM_LANES; /* the longest first */
+        int64_t kv = b * l.kv_batch + h / (l.H / l.KV) * l.D;
+        tile x = tile_at(&l, t);
+        fwd_tile(ctx->k, &l, &x, o + b * l.o_batch + t * l.o_row + h * l.D, lse ? lse + (b * l.H + h) * l.T + t : NULL,
+                 q + b * l.q_batch + t * l.q_row + h * l.D, k + kv, v + kv, sinks ? sinks[h] : norm.sink, norm,
+                 (float *)scratch + (size_t)omp_get_thread_num() * step);
+    }
+    return GM_OK;
+}
+
+/* ---- backward */
+
+typedef struct gradients {
+    float *dq, *dk, *dv; /* NULL: not wanted */
+} gradients;
+
+/* One tile; returns sum_i exp(b - lse_i) Dsum_i. Pointers are at the tile's first query and at the head's first key. */
+static double bwd_tile(const gm_kernels *k, const layout *l, const tile *x, gradients d, const float *dout, const float *q,
+                       const float *key, const float *value, const float *o, const float *lse, float sink, gm_norm norm, float *work) {
+    const bool clipped = !(norm.clip_a == 1 && norm.clip_c == 0);
+    const int64_t lanes = lanes_of(x->count), block = clipped ? l->S : KEYS;
+    float *qt = work, *dot = qt + GM_LANES * l->D, *s = dot + GM_LANES * l->D, *dw = s + GM_LANES * l->S;
+    float lses[GM_LANES], dsum[GM_LANES] = {0};
+    k->f32_lanes_pack(qt, q, l->q_row, x->count, l->D, l->scale);
+    k->f32_lanes_pack(dot, dout, l->o_row, x->count, l->D, 1);
+    for (int64_t i = 0; i < GM_LANES; i++) {
+        lses[i] = i < x->count ? lse[i] : INFINITY;
+        if (i < x->count)
+            dsum[i] = k->f32_dot(dout + i * l->o_row, o + i * l->o_row, l->D);
+    }
+    if (d.dq && x->low == x->high)
+        zero_rows(d.dq, l->q_row, x->count, l->D);
+    for (int64_t low = x->low; low < x->high; low += block) {
+        const int64_t n = GM_MIN(block, x->high - low);
+        k->f32_mm(s, GM_LANES, key + low * l->kv_row, l->kv_row, 1, qt, GM_LANES, n, lanes, l->D, false);
+        k->f32_mm(dw, GM_LANES, value + low * l->kv_row, l->kv_row, 1, dot, GM_LANES, n, lanes, l->D, false);
+        mask(l, x, s, low, low + n);
+        k->f32_lanes_bwd(s, dw, n, lanes, lses, dsum, norm.clip_a, norm.clip_c, l->scale);
+        for (int64_t j = 0; j < n; j += KEYS) {
+            const int64_t m = GM_MIN(KEYS, n - j), at = (low + j) * l->kv_row;
+            const float *w = s + j * GM_LANES, *ds = dw + j * GM_LANES;
+            if (d.dv)
+                k->f32_mm(d.dv + at, l->kv_row, w, GM_LANES, 1, dout, l->o_row, m, l->D, x->count, true);
+            if (d.dk)
+                k->f32_mm(d.dk + at, l->kv_row, ds, GM_LANES, 1, q, l->q_row, m, l->D, x->count, true);
+            if (d.dq)
+                k->f32_mm(d.dq, l->q_row, ds, 1, GM_LANES, key + at, l->kv_row, x->count, l->D, m, low + j > x->low);
+        }
+    }
+    double sum = 0;
+    for (int64_t i = 0; i < x->count; i++)
+        sum += gm_null_mass(sink, lse[i]) * dsum[i];
+    return sum;
+}
+
+gm_status gm_attention_bwd(const gm_ctx *ctx, float *dq, float *dk, float *dv, float *dsinks, const float *dout, const float *q,
+                           const float *k, const float *v, const float *o, const float *lse, const float *sinks, gm_norm norm,
+                           const gm_attention_shape *shape, void *scratch, gm_error *err) {
+    layout l;
+    GM_TRY(layout_of(&l, shape, err));
+    GM_TRY(gm_norm_check(norm, err));
+    if (l.B * (l.T + l.S) == 0)
+        return GM_OK;
+    if ((l.T && (!q || !o || !lse || !dout)) || (l.S && (!k || !v)) || !scratch)
+        return gm_fail(err, GM_EINVAL, "attention backward: dout, q, k, v, o, lse and scratch must not be NULL");
+    if (!dq && !dk && !dv && !dsinks)
+        return gm_fail(err, GM_EINVAL, "attention backward: dq, dk, dv and dsinks are all NULL; give at least one");
+    double *sink_sums = scratch; /* [B, H] */
+    float *work = (float *)(sink_sums + (l.B * l.H + 7) / 8 * 8);
+    const size_t step = thread_floats(shape, true);
+    const int64_t group = l.H / l.KV, tasks = l.B * l.KV;
+#pragma omp parallel for schedule(dynamic) num_threads(ctx->threads)
+    for (int64_t task = 0; task < tasks; task++) {
+        int64_t b = task / l.KV, kv_head = task % l.KV, kv = b * l.kv_batch + kv_head * l.D;
+        gradients d = {.dk = dk ? dk + kv : NULL, .dv = dv ? dv + kv : NULL};
+        if (dk)
+            zero_rows(d.dk, l.kv_row, l.S, l.D);
+        if (dv)
+            zero_rows(d.dv, l.kv_row, l.S, l.D);
+        for (int64_t h = kv_head * group; h < (kv_head + 1) * group; h++) {
+            double sum = 0;
+            for (int64_t t = 0; t < l.T; t += GM_LANES) {
+                int64_t at = b * l.q_batch + t * l.q_row + h * l.D, out = b * l.o_batch + t * l.o_row + h * l.D;
+                tile x = tile_at(&l, t);
+                d.dq = dq ? dq + at : NULL;
+                sum += bwd_tile(ctx->k, &l, &x, d, dout + out, q + at, k + kv, v + kv, o + out, lse + (b * l.H + h) * l.T + t,
+                                sinks ? sinks[h] : norm.sink, norm, work + (size_t)omp_get_thread_num() * step);
+            }
+            sink_sums[b * l.H + h] = sum;
+        }
+    }
+    for (int64_t h = 0; dsinks && h < l.H; h++) {
+        double sum = 0;
+        for (int64_t b = 0; b < l.B; b++)
+            sum += sink_sums[b * l.H + h];
+        dsinks[h] -= (float)sum;
+    }
+    return GM_OK;
+}
