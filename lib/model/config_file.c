@@ -1,0 +1,537 @@
+/* config_file.c -- config.json, read and written from the same tables: the fields of gm_model_config, and for each family the stock
+ * keys that say some of them. A model is stock when the stock keys alone give it back; that one rule decides model_type. */
+#include "config_file.h"
+
+#include <jansson.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- the fields of gm_model_config (family and attention have places of their own) */
+
+typedef enum field_type { FIELD_WHOLE, FIELD_REAL, FIELD_BOOL, FIELD_ACT, FIELD_INIT, FIELD_TEXT } field_type;
+
+typedef struct field {
+    const char *name;
+    field_type type;
+    size_t offset;
+    bool training; /* matters to training only: says nothing about what the weights compute */
+} field;
+
+#define FIELD(name, type, training) \
+    { #name, FIELD_##type, offsetof(gm_model_config, name), training }
+static const field fields[] = {
+    FIELD(preset, TEXT, true),
+    FIELD(vocab, WHOLE, false),
+    FIELD(context, WHOLE, false),
+    FIELD(layers, WHOLE, false),
+    FIELD(heads, WHOLE, false),
+    FIELD(kv_heads, WHOLE, false),
+    FIELD(width, WHOLE, false),
+    FIELD(head_dim, WHOLE, false),
+    FIELD(ffn, WHOLE, false),
+    FIELD(act, ACT, false),
+    FIELD(rms_norm, BOOL, false),
+    FIELD(rope, BOOL, false),
+    FIELD(position_offset, WHOLE, false),
+    FIELD(bias, BOOL, false),
+    FIELD(tied, BOOL, false),
+    FIELD(norm_eps, REAL, false),
+    FIELD(rope_theta, REAL, false),
+    FIELD(window, WHOLE, false),
+    FIELD(dropout, REAL, true),
+    FIELD(init, INIT, true),
+    FIELD(init_std, REAL, true),
+};
+#undef FIELD
+
+static const struct word {
+    const char *word;
+    int value;
+} acts[] = {{"gelu_new", GM_ACT_GELU_TANH}, {"gelu_pytorch_tanh", GM_ACT_GELU_TANH},
+            {"gelu", GM_ACT_GELU_ERF},      {"relu", GM_ACT_RELU},
+            {"swiglu", GM_ACT_SWIGLU},      {NULL, 0}},
+  inits[] = {{"gpt2", GM_INIT_GPT2}, {"opt", GM_INIT_OPT}, {"torch", GM_INIT_TORCH}, {NULL, 0}},
+  sinks[] = {{"none", GM_SINK_NONE}, {"constant", GM_SINK_CONSTANT}, {"learned", GM_SINK_LEARNED}, {NULL, 0}},
+  gates[] = {{"none", GM_GATE_NONE},           {"linear", GM_GATE_LINEAR},   {"mlp", GM_GATE_MLP},
+             {"all_heads", GM_GATE_ALL_HEADS}, {"channel", GM_GATE_CHANNEL}, {NULL, 0}};
+
+static const char *word_of(const struct word *words, int value) {
+    while (words->value != value)
+        words++;
+    return words->word;
+}
+
+static const field *field_at(size_t offset) {
+    const field *f = fields;
+    while (f->offset != offset)
+        f++;
+    return f;
+}
+
+static json_t *field_value(const gm_model_config *cfg, const field *f) {
+    const char *at = (const char *)cfg + f->offset;
+    switch (f->type) {
+    case FIELD_WHOLE:
+        return json_integer(*(const int64_t *)(const void *)at);
+    case FIELD_REAL:
+        return json_real(*(const double *)(const void *)at);
+    case FIELD_BOOL:
+        return json_boolean(*(const bool *)at);
+    case FIELD_ACT:
+        return json_string(word_of(acts, (int)cfg->act));
+    case FIELD_INIT:
+        return json_string(word_of(inits, (int)cfg->init));
+    case FIELD_TEXT:
+        break;
+    }
+    return json_string(at);
+}
+
+/* false: the value is of the wrong type. */
+static bool field_set(gm_model_config *cfg, const field *f, json_t *value) {
+    char *at = (char *)cfg + f->offset;
+    const char *text = json_string_value(value);
+    switch (f->type) {
+    case FIELD_WHOLE:
+        *(int64_t *)(void *)at = json_integer_value(value);
+        return json_is_integer(value);
+    case FIELD_REAL:
+        *(double *)(void *)at = json_number_value(value);
+        return json_is_number(value);
+    case FIELD_BOOL:
+        *(bool *)at = json_is_true(value);
+        return json_is_boolean(value);
+    case FIELD_ACT:
+    case FIELD_INIT:
+        for (const struct word *w = f->type == FIELD_ACT ? acts : inits; text && w->word; w++) {
+            if (strcmp(text, w->word) == 0) {
+                if (f->type == FIELD_ACT)
+                    cfg->act = (gm_act)w->value;
+                else
+                    cfg->init = (gm_init)w->value;
+                return true;
+            }
+        }
+        return false;
+    case FIELD_TEXT:
+        break;
+    }
+    return text && (size_t)snprintf(at, sizeof cfg->preset, "%s", text) < sizeof cfg->preset;
+}
+
+static bool field_equal(const gm_model_config *a, const gm_model_config *b, const field *f) {
+    json_t *x = field_value(a, f), *y = field_value(b, f);
+    bool equal = json_equal(x, y);
+    json_decref(x);
+    json_decref(y);
+    return equal;
+}
+
+/* ---- the families: which stock key says which field, and what the stock architecture fixes. Two keys may say the same field: both are
+ * written, and must agree when read. */
+
+#define KEYS_MAX 20
+
+typedef struct family {
+    const char *model_type, *own_type, *architecture, *base_architecture;
+    gm_model_config defaults; /* what the stock architecture means where no key says otherwise */
+    struct {
+        const char *key;
+        size_t offset;
+        bool required;
+    } keys[KEYS_MAX];
+    struct {
+        const char *key, *value; /* JSON: the only value that we compute */
+    } fixed[KEYS_MAX];
+} family;
+
+#define KEY(key, field) \
+    { key, offsetof(gm_model_config, field), false }
+#define NEED(key, field) \
+    { key, offsetof(gm_model_config, field), true }
+
+static const family families[] = {
+    [GM_FAMILY_GPT2] = {"gpt2",
+                        "ghostmax_gpt2",
+                        "GPT2LMHeadModel",
+                        "GPT2Model",
+                        {.family = GM_FAMILY_GPT2,
+                         .act = GM_ACT_GELU_TANH,
+                         .bias = true,
+                         .tied = true,
+                         .norm_eps = 1e-5,
+                         .init = GM_INIT_GPT2,
+                         .init_std = 0.02},
+                        {NEED("vocab_size", vocab), NEED("n_positions", context), KEY("n_ctx", context), NEED("n_embd", width),
+                         NEED("n_layer", layers), NEED("n_head", heads), KEY("n_inner", ffn), KEY("activation_function", act),
+                         KEY("layer_norm_epsilon", norm_eps), KEY("tie_word_embeddings", tied), KEY("initializer_range", init_std)},
+                        {{"scale_attn_weights", "true"}, {"scale_attn_by_inverse_layer_idx", "false"}, {"add_cross_attention", "false"}}},
+    [GM_FAMILY_OPT] =
+        {"opt",
+         "ghostmax_opt",
+         "OPTForCausalLM",
+         "OPTModel",
+         {.family = GM_FAMILY_OPT,
+          .act = GM_ACT_RELU,
+          .bias = true,
+          .tied = true,
+          .norm_eps = 1e-5,
+          .position_offset = 2,
+          .init = GM_INIT_OPT,
+          .init_std = 0.02},
+         {NEED("vocab_size", vocab), NEED("max_position_embeddings", context), NEED("hidden_size", width),
+          KEY("word_embed_proj_dim", width), NEED("num_hidden_layers", layers), NEED("num_attention_heads", heads), NEED("ffn_dim", ffn),
+          KEY("activation_function", act), KEY("enable_bias", bias), KEY("tie_word_embeddings", tied), KEY("init_std", init_std)},
+         {{"do_layer_norm_before", "true"}, {"_remove_final_layer_norm", "false"}, {"layer_norm_elementwise_affine", "true"}}},
+    [GM_FAMILY_LLAMA] = {"llama",
+                         "ghostmax_llama",
+                         "LlamaForCausalLM",
+                         "LlamaModel",
+                         {.family = GM_FAMILY_LLAMA,
+                          .act = GM_ACT_SWIGLU,
+                          .rms_norm = true,
+                          .rope = true,
+                          .norm_eps = 1e-6,
+                          .rope_theta = 10000,
+                          .init = GM_INIT_GPT2,
+                          .init_std = 0.02},
+                         {NEED("vocab_size", vocab), NEED("max_position_embeddings", context), NEED("hidden_size", width),
+                          NEED("num_hidden_layers", layers), NEED("num_attention_heads", heads), KEY("num_key_value_heads", kv_heads),
+                          KEY("head_dim", head_dim), NEED("intermediate_size", ffn), KEY("rms_norm_eps", norm_eps),
+                          KEY("rope_theta", rope_theta), KEY("attention_bias", bias), KEY("mlp_bias", bias),
+                          KEY("tie_word_embeddings", tied), KEY("initializer_range", init_std)},
+                         {{"hidden_act", "\"silu\""}}},
+};
+#undef KEY
+#undef NEED
+
+/* Keys of stock files that say nothing about the mathematics of a forward pass. */
+static const char *const harmless[] = {"model_type",
+                                       "architectures",
+                                       "torch_dtype",
+                                       "dtype",
+                                       "transformers_version",
+                                       "_name_or_path",
+                                       "name_or_path",
+                                       "tokenizer_class",
+                                       "prefix",
+                                       "use_cache",
+                                       "bos_token_id",
+                                       "eos_token_id",
+                                       "pad_token_id",
+                                       "decoder_start_token_id",
+                                       "task_specific_params",
+                                       "attn_pdrop",
+                                       "embd_pdrop",
+                                       "resid_pdrop",
+                                       "dropout",
+                                       "attention_dropout",
+                                       "activation_dropout",
+                                       "layerdrop",
+                                       "summary_activation",
+                                       "summary_first_dropout",
+                                       "summary_proj_to_labels",
+                                       "summary_type",
+                                       "summary_use_proj",
+                                       "gradient_checkpointing",
+                                       "reorder_and_upcast_attn",
+                                       "pretraining_tp",
+                                       "is_decoder",
+                                       "id2label",
+                                       "label2id",
+                                       "num_labels",
+                                       "return_dict",
+                                       "ghostmax",
+                                       "attention",
+                                       "rope_scaling",    /* read_rope */
+                                       "rope_parameters", /* read_rope */
+                                       NULL};
+
+static bool family_says(const family *f, size_t offset) {
+    for (int i = 0; f->keys[i].key; i++) {
+        if (f->keys[i].offset == offset)
+            return true;
+    }
+    return false;
+}
+
+/* Can the stock architecture, by its own keys alone, be this model? */
+static bool is_stock(const gm_model_config *cfg) {
+    const gm_variant *a = &cfg->attention;
+    if (a->sink != GM_SINK_NONE || a->clipped || a->gate != GM_GATE_NONE)
+        return false;
+    const family *f = &families[cfg->family];
+    gm_model_config stock = f->defaults;
+    for (int i = 0; f->keys[i].key; i++) {
+        json_t *value = field_value(cfg, field_at(f->keys[i].offset));
+        field_set(&stock, field_at(f->keys[i].offset), value);
+        json_decref(value);
+    }
+    if (stock.act == GM_ACT_SWIGLU && cfg->family != GM_FAMILY_LLAMA) /* our word, not theirs */
+        return false;
+    if (gm_model_config_check(&stock, NULL) != GM_OK)
+        return false;
+    for (int i = 0; i < GM_COUNT(fields); i++) {
+        if (!fields[i].training && !field_equal(&stock, cfg, &fields[i]))
+            return false;
+    }
+    return true;
+}
+
+uint64_t gm_config_fingerprint(const gm_model_config *cfg) {
+    char spec[256];
+    gm_variant_format(spec, sizeof spec, &cfg->attention);
+    uint64_t h = gm_hash(spec, strlen(spec), (uint64_t)cfg->family);
+    for (int i = 0; i < GM_COUNT(fields); i++) {
+        const field *f = &fields[i];
+        const void *at = (const char *)cfg + f->offset;
+        if (!f->training)
+            h = gm_hash(at, f->type == FIELD_BOOL ? sizeof(bool) : f->type == FIELD_ACT ? sizeof(gm_act) : 8, h);
+    }
+    return h;
+}
+
+/* ---- writing */
+
+static json_t *attention_make(const gm_variant *a) {
+    char spec[256];
+    gm_variant_format(spec, sizeof spec, a);
+    json_t *object = json_pack("{s:s,s:s}", "variant", spec, "sink", word_of(sinks, (int)a->sink));
+    if (a->sink == GM_SINK_CONSTANT)
+        json_object_set_new(object, "n", json_real(a->n));
+    if (a->clipped) {
+        json_object_set_new(object, "gamma", json_real(a->gamma));
+        json_object_set_new(object, "zeta", json_real(a->zeta));
+    }
+    json_object_set_new(object, "gate", json_string(word_of(gates, (int)a->gate)));
+    if (a->gate != GM_GATE_NONE)
+        json_object_set_new(object, "gate_pi", json_real(a->gate_pi));
+    if (a->gate == GM_GATE_MLP)
+        json_object_set_new(object, "gate_hidden", json_integer(a->gate_hidden));
+    return object;
+}
+
+static json_t *config_make(const gm_model_config *cfg) {
+    const family *f = &families[cfg->family];
+    bool stock = is_stock(cfg);
+    json_t *root = json_pack("{s:[s],s:s,s:s}", "architectures", stock ? f->architecture : "GhostmaxForCausalLM", "model_type",
+                             stock ? f->model_type : f->own_type, "torch_dtype", "float32");
+    for (int i = 0; f->keys[i].key; i++)
+        json_object_set_new(root, f->keys[i].key, field_value(cfg, field_at(f->keys[i].offset)));
+    for (int i = 0; stock && f->fixed[i].key; i++)
+        json_object_set_new(root, f->fixed[i].key, json_loads(f->fixed[i].value, JSON_DECODE_ANY, NULL));
+    if (!stock)
+        json_object_set_new(root, "attention", attention_make(&cfg->attention));
+    json_t *rest = json_object();
+    json_object_set_new(root, "ghostmax", rest);
+    for (int i = 0; i < GM_COUNT(fields); i++) {
+        if (!family_says(f, fields[i].offset) && (fields[i].training || !stock))
+            json_object_set_new(rest, fields[i].name, field_value(cfg, &fields[i]));
+    }
+    return root;
+}
+
+/* With as few digits as give every number back. */
+static char *dump(json_t *root) {
+    for (size_t digits = 6; digits <= 17; digits++) {
+        char *text = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(digits));
+        json_t *back = text ? json_loads(text, 0, NULL) : NULL;
+        bool equal = back && json_equal(root, back);
+        json_decref(back);
+        if (equal)
+            return text;
+        free(text);
+    }
+    return NULL;
+}
+
+gm_status gm_config_file_write(const gm_model_config *cfg, const char *path, gm_error *err) {
+    json_t *root = config_make(cfg);
+    char *json = root ? dump(root) : NULL;
+    json_decref(root);
+    gm_text text = {0};
+    gm_text_add(&text, "%s\n", json ? json : "");
+    gm_status status = json && !text.failed ? gm_file_write(path, text.data, text.size, err) : gm_fail_memory(err, 4096);
+    free(json);
+    gm_text_free(&text);
+    return status;
+}
+
+/* ---- reading */
+
+static gm_status fail_value(gm_error *err, const char *path, const char *key, json_t *value, const char *why) {
+    char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(6));
+    gm_status status = gm_fail(err, GM_EFORMAT, "%s: \"%s\": %.80s %s", path, key, text ? text : "?", why);
+    free(text);
+    return status;
+}
+
+/* A key's value; null is as good as absent. */
+static json_t *given(json_t *root, const char *key) {
+    json_t *value = json_object_get(root, key);
+    return json_is_null(value) ? NULL : value;
+}
+
+static gm_status read_family(const family **out, bool *stock, json_t *root, const char *path, gm_error *err) {
+    const char *type = json_string_value(json_object_get(root, "model_type"));
+    if (!type)
+        return gm_fail(err, GM_EFORMAT, "%s: not a model's config: it has no \"model_type\"", path);
+    *out = NULL;
+    for (int i = 0; i < GM_COUNT(families); i++) {
+        *stock = strcmp(type, families[i].model_type) == 0;
+        if (*stock || strcmp(type, families[i].own_type) == 0) {
+            *out = &families[i];
+            break;
+        }
+    }
+    if (!*out)
+        return gm_fail(err, GM_EUNSUPPORTED, "%s: models of type '%s' are not supported; gpt2, opt and llama are", path, type);
+    size_t i;
+    json_t *value;
+    json_array_foreach(json_object_get(root, "architectures"), i, value) {
+        const char *name = json_string_value(value);
+        if (*stock && (!name || (strcmp(name, (*out)->architecture) != 0 && strcmp(name, (*out)->base_architecture) != 0)))
+            return gm_fail(err, GM_EUNSUPPORTED, "%s: architecture '%s' is not supported; %s is", path, name ? name : "?",
+                           (*out)->architecture);
+    }
+    return GM_OK;
+}
+
+/* "rope_parameters" (newer) or "rope_scaling" (older): plain rotary positions only. */
+static gm_status read_rope(gm_model_config *cfg, json_t *root, const char *path, gm_error *err) {
+    static const char *const names[] = {"rope_parameters", "rope_scaling"};
+    for (int i = 0; i < GM_COUNT(names); i++) {
+        json_t *object = given(root, names[i]), *value;
+        if (!object)
+            continue;
+        const char *key;
+        if (!json_is_object(object))
+            return fail_value(err, path, names[i], object, "is not an object");
+        json_object_foreach(object, key, value) {
+            bool type = strcmp(key, "rope_type") == 0 || strcmp(key, "type") == 0;
+            if (type && json_is_string(value) && strcmp(json_string_value(value), "default") == 0)
+                continue;
+            if (strcmp(key, "rope_theta") == 0 && json_is_number(value)) {
+                cfg->rope_theta = json_number_value(value);
+                continue;
+            }
+            fail_value(err, path, names[i], object, "scales the rotary positions, which is not supported");
+            return err ? (err->code = GM_EUNSUPPORTED) : GM_EUNSUPPORTED;
+        }
+    }
+    return GM_OK;
+}
+
+static gm_status read_stock_keys(gm_model_config *cfg, const family *f, json_t *root, const char *path, gm_error *err) {
+    for (int i = 0; f->keys[i].key; i++) {
+        const char *key = f->keys[i].key;
+        const field *said = field_at(f->keys[i].offset);
+        json_t *value = given(root, key);
+        if (!value) {
+            if (f->keys[i].required)
+                return gm_fail(err, GM_EFORMAT, "%s: \"%s\" is missing", path, key);
+            continue;
+        }
+        gm_model_config before = *cfg;
+        if (!field_set(cfg, said, value))
+            return fail_value(err, path, key, value, "is not a value that it can have");
+        for (int j = 0; j < i; j++) {
+            if (f->keys[j].offset == said->offset && given(root, f->keys[j].key) && !field_equal(&before, cfg, said))
+                return fail_value(err, path, key, value, "differs from another key that says the same; such models are not supported");
+        }
+    }
+    for (int i = 0; f->fixed[i].key; i++) {
+        json_t *value = given(root, f->fixed[i].key), *only = json_loads(f->fixed[i].value, JSON_DECODE_ANY, NULL);
+        bool good = !value || json_equal(value, only);
+        json_decref(only);
+        if (!good)
+            return fail_value(err, path, f->fixed[i].key, value, "changes the mathematics in a way that is not supported");
+    }
+    return read_rope(cfg, root, path, err);
+}
+
+/* A key that nobody here knows may change what the model computes: better refused than ignored. null and false switch nothing on. */
+static gm_status check_unknown_keys(const family *f, json_t *root, const char *path, gm_error *err) {
+    const char *key;
+    json_t *value;
+    json_object_foreach(root, key, value) {
+        bool known = json_is_null(value) || json_is_false(value);
+        for (int i = 0; !known && harmless[i]; i++)
+            known = strcmp(key, harmless[i]) == 0;
+        for (int i = 0; !known && f->keys[i].key; i++)
+            known = strcmp(key, f->keys[i].key) == 0;
+        for (int i = 0; !known && f->fixed[i].key; i++)
+            known = strcmp(key, f->fixed[i].key) == 0;
+        if (!known)
+            return fail_value(err, path, key, value, "is not known here and may change the mathematics; remove it if it does not");
+    }
+    return GM_OK;
+}
+
+static gm_status read_own(gm_model_config *cfg, const family *f, json_t *root, const char *path, gm_error *err) {
+    json_t *own = json_object_get(root, "ghostmax"), *value;
+    const char *key;
+    json_object_foreach(own, key, value) {
+        const field *found = NULL;
+        for (int i = 0; i < GM_COUNT(fields); i++) {
+            if (strcmp(key, fields[i].name) == 0 && !family_says(f, fields[i].offset))
+                found = &fields[i];
+        }
+        if (!found)
+            return fail_value(err, path, key, value, "under \"ghostmax\" is not known here");
+        if (!field_set(cfg, found, value))
+            return fail_value(err, path, key, value, "under \"ghostmax\" is not a value that it can have");
+    }
+    json_t *attention = json_object_get(root, "attention");
+    if (!attention)
+        return GM_OK;
+    const char *spec = json_string_value(json_object_get(attention, "variant"));
+    if (!spec)
+        return gm_fail(err, GM_EFORMAT, "%s: \"attention\" has no \"variant\"", path);
+    gm_error inner;
+    if (gm_variant_parse(&cfg->attention, spec, &inner) != GM_OK)
+        return gm_fail(err, GM_EFORMAT, "%s: \"attention\": %s", path, inner.msg);
+    json_t *same = attention_make(&cfg->attention);
+    bool equal = json_equal(same, attention);
+    json_decref(same);
+    if (!equal)
+        return gm_fail(err, GM_EFORMAT, "%s: the fields of \"attention\" disagree with its \"variant\" '%s'", path, spec);
+    return GM_OK;
+}
+
+static gm_status read_config(gm_model_config *cfg, json_t *root, const char *path, gm_error *err) {
+    const family *f;
+    bool stock;
+    GM_TRY(read_family(&f, &stock, root, path, err));
+    *cfg = f->defaults;
+    GM_TRY(check_unknown_keys(f, root, path, err));
+    GM_TRY(read_stock_keys(cfg, f, root, path, err));
+    GM_TRY(read_own(cfg, f, root, path, err));
+    gm_error inner;
+    if (gm_model_config_check(cfg, &inner) != GM_OK)
+        return gm_fail(err, GM_EFORMAT, "%s: %s", path, inner.msg);
+    if (stock != is_stock(cfg))
+        return gm_fail(err, GM_EFORMAT, "%s: model_type '%s' contradicts the rest, which %s the stock architecture", path,
+                       stock ? f->model_type : f->own_type, stock ? "is not" : "is");
+    return GM_OK;
+}
+
+gm_status gm_config_file_read(gm_model_config *cfg, const char *path, gm_error *err) {
+    *cfg = (gm_model_config){0};
+    gm_file file;
+    GM_TRY(gm_file_open(&file, path, err));
+    json_error_t wrong;
+    json_t *root = json_loadb((const char *)file.data, file.size, JSON_REJECT_DUPLICATES, &wrong);
+    gm_status status;
+    if (!root)
+        status = gm_fail_at(err, GM_EFORMAT, wrong.position, "%s: not JSON: %s (line %d, byte %d)", path, wrong.text, wrong.line,
+                            wrong.position);
+    else if (!json_is_object(root))
+        status = gm_fail_at(err, GM_EFORMAT, 0, "%s: not a model's config: it is not an object", path);
+    else
+        status = read_config(cfg, root, path, err);
+    json_decref(root);
+    gm_file_close(&file);
+    return status;
+}

@@ -1,0 +1,20 @@
+/* config_file.h -- config.json: a gm_model_config in Hugging Face's words. */
+#ifndef GM_CONFIG_FILE_H
+#define GM_CONFIG_FILE_H
+
+#include "base.h"
+#include "ghostmax_model.h"
+
+/* gm_config_file_write -- atomically. model_type and architectures are the stock ones only where the stock architecture computes exactly
+ * this model with plain softmax; else model_type is ghostmax_<family>, with the variant under "attention". What the family's own keys
+ * cannot say stands under "ghostmax". cfg is a checked one (gm_model_config_check). */
+gm_status gm_config_file_write(const gm_model_config *cfg, const char *path, gm_error *err);
+
+/* gm_config_file_read -- *cfg is checked. Errors: GM_EFORMAT (not such a file, a value out of range, parts that disagree),
+ * GM_EUNSUPPORTED (another architecture, or a key that changes the mathematics in a way that this library has not), GM_EIO. */
+gm_status gm_config_file_read(gm_model_config *cfg, const char *path, gm_error *err);
+
+/* A number for everything that decides what the model computes from its weights: equal for equal mathematics. */
+uint64_t gm_config_fingerprint(const gm_model_config *cfg);
+
+#endif

@@ -1,0 +1,376 @@
+/* model_files.c -- a model as a folder of config.json and model.safetensors with Hugging Face's tensor names and layouts. One table per
+ * family maps params.def's entries to tensors of the file, in both directions. */
+#include "config_file.h"
+#include "model.h"
+#include "safetensors.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- the tables */
+
+typedef enum row_part { WHOLE, Q, K, V, GATE, UP } row_part; /* which rows of our tensor */
+
+typedef struct mapping {
+    int slot;
+    row_part part;
+    bool transposed;  /* GPT-2's Conv1D keeps [in, out] */
+    const char *name; /* after the family's prefix, and after the block's in a block */
+} mapping;
+
+static const mapping gpt2_map[] = {
+    {GM_P_WTE, WHOLE, false, "wte.weight"},
+    {GM_P_WPE, WHOLE, false, "wpe.weight"},
+    {GM_P_NORM1_G, WHOLE, false, "ln_1.weight"},
+    {GM_P_NORM1_B, WHOLE, false, "ln_1.bias"},
+    {GM_P_WQKV, WHOLE, true, "attn.c_attn.weight"},
+    {GM_P_BQKV, WHOLE, false, "attn.c_attn.bias"},
+    {GM_P_SINKS, WHOLE, false, "attn.sinks"},
+    {GM_P_GATE_W1, WHOLE, false, "attn.gate.fc1.weight"},
+    {GM_P_GATE_B1, WHOLE, false, "attn.gate.fc1.bias"},
+    {GM_P_GATE_W2, WHOLE, false, "attn.gate.fc2.weight"},
+    {GM_P_GATE_B2, WHOLE, false, "attn.gate.fc2.bias"},
+    {GM_P_WO, WHOLE, true, "attn.c_proj.weight"},
+    {GM_P_BO, WHOLE, false, "attn.c_proj.bias"},
+    {GM_P_NORM2_G, WHOLE, false, "ln_2.weight"},
+    {GM_P_NORM2_B, WHOLE, false, "ln_2.bias"},
+    {GM_P_W1, WHOLE, true, "mlp.c_fc.weight"},
+    {GM_P_B1, WHOLE, false, "mlp.c_fc.bias"},
+    {GM_P_W2, WHOLE, true, "mlp.c_proj.weight"},
+    {GM_P_B2, WHOLE, false, "mlp.c_proj.bias"},
+    {GM_P_NORMF_G, WHOLE, false, "ln_f.weight"},
+    {GM_P_NORMF_B, WHOLE, false, "ln_f.bias"},
+    {GM_P_HEAD, WHOLE, false, "lm_head.weight"},
+};
+
+/* opt and llama share the attention's names. */
+#define SELF_ATTENTION(output)                                                                                              \
+    {GM_P_WQKV, Q, false, "self_attn.q_proj.weight"}, {GM_P_WQKV, K, false, "self_attn.k_proj.weight"},                     \
+        {GM_P_WQKV, V, false, "self_attn.v_proj.weight"}, {GM_P_BQKV, Q, false, "self_attn.q_proj.bias"},                   \
+        {GM_P_BQKV, K, false, "self_attn.k_proj.bias"}, {GM_P_BQKV, V, false, "self_attn.v_proj.bias"},                     \
+        {GM_P_SINKS, WHOLE, false, "self_attn.sinks"}, {GM_P_GATE_W1, WHOLE, false, "self_attn.gate.fc1.weight"},           \
+        {GM_P_GATE_B1, WHOLE, false, "self_attn.gate.fc1.bias"}, {GM_P_GATE_W2, WHOLE, false, "self_attn.gate.fc2.weight"}, \
+        {GM_P_GATE_B2, WHOLE, false, "self_attn.gate.fc2.bias"}, {GM_P_WO, WHOLE, false, "self_attn." output ".weight"}, {  \
+        GM_P_BO, WHOLE, false, "self_attn." output ".bias"                                                                  \
+    }
+
+static const mapping opt_map[] = {
+    {GM_P_WTE, WHOLE, false, "embed_tokens.weight"},
+    {GM_P_WPE, WHOLE, false, "embed_positions.weight"},
+    {GM_P_NORM1_G, WHOLE, false, "self_attn_layer_norm.weight"},
+    {GM_P_NORM1_B, WHOLE, false, "self_attn_layer_norm.bias"},
+    SELF_ATTENTION("out_proj"),
+    {GM_P_NORM2_G, WHOLE, false, "final_layer_norm.weight"},
+    {GM_P_NORM2_B, WHOLE, false, "final_layer_norm.bias"},
+    {GM_P_W1, WHOLE, false, "fc1.weight"},
+    {GM_P_B1, WHOLE, false, "fc1.bias"},
+    {GM_P_W2, WHOLE, false, "fc2.weight"},
+    {GM_P_B2, WHOLE, false, "fc2.bias"},
+    {GM_P_NORMF_G, WHOLE, false, "final_layer_norm.weight"},
+    {GM_P_NORMF_B, WHOLE, false, "final_layer_norm.bias"},
+    {GM_P_HEAD, WHOLE, false, "lm_head.weight"},
+};
+
+static const mapping llama_map[] = {
+    {GM_P_WTE, WHOLE, false, "embed_tokens.weight"},
+    {GM_P_WPE, WHOLE, false, "embed_positions.weight"},
+    {GM_P_NORM1_G, WHOLE, false, "input_layernorm.weight"},
+    {GM_P_NORM1_B, WHOLE, false, "input_layernorm.bias"},
+    SELF_ATTENTION("o_proj"),
+    {GM_P_NORM2_G, WHOLE, false, "post_attention_layernorm.weight"},
+    {GM_P_NORM2_B, WHOLE, false, "post_attention_layernorm.bias"},
+    {GM_P_W1, GATE, false, "mlp.gate_proj.weight"},
+    {GM_P_W1, UP, false, "mlp.up_proj.weight"},
+    {GM_P_B1, GATE, false, "mlp.gate_proj.bias"},
+    {GM_P_B1, UP, false, "mlp.up_proj.bias"},
+    {GM_P_W2, WHOLE, false, "mlp.down_proj.weight"},
+    {GM_P_B2, WHOLE, false, "mlp.down_proj.bias"},
+    {GM_P_NORMF_G, WHOLE, false, "norm.weight"},
+    {GM_P_NORMF_B, WHOLE, false, "norm.bias"},
+    {GM_P_HEAD, WHOLE, false, "lm_head.weight"},
+};
+
+static const struct {
+    const char *prefix, *short_prefix; /* the second: files of the model without its head, as published for some */
+    const char *blocks;
+    const mapping *map;
+    int count;
+    const char *buffers[3]; /* ends of names: constants that older files hold among the weights */
+} families[] = {
+    [GM_FAMILY_GPT2] = {"transformer.", "", "h.", gpt2_map, GM_COUNT(gpt2_map), {".attn.bias", ".attn.masked_bias"}},
+    [GM_FAMILY_OPT] = {"model.decoder.", "decoder.", "layers.", opt_map, GM_COUNT(opt_map), {NULL}},
+    [GM_FAMILY_LLAMA] = {"model.", "", "layers.", llama_map, GM_COUNT(llama_map), {".rotary_emb.inv_freq"}},
+};
+
+/* ---- a model's tensors as its file has them */
+
+typedef struct file_tensor {
+    char name[96];
+    size_t short_name;                      /* where the name without the prefix's first part starts; 0: there is no other name */
+    int64_t rows, cols;                     /* cols = 0: a vector */
+    int64_t offset, row_stride, col_stride; /* of element (i, j) in the arena */
+} file_tensor;
+
+static bool is_vector(gm_param_kind kind) {
+    return kind == GM_PARAM_BIAS || kind == GM_PARAM_NORM_GAIN || kind == GM_PARAM_NORM_BIAS || kind == GM_PARAM_SINK ||
+           kind == GM_PARAM_GATE_BIAS;
+}
+
+/* The rows of a part; count 0: this model has no such part. */
+static void part_rows(const gm_model_config *c, const gm_param *p, row_part part, int64_t *first, int64_t *count) {
+    int64_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
+    bool glu = c->act == GM_ACT_SWIGLU;
+    switch (part) {
+    case WHOLE:
+        *first = 0, *count = p->rows;
+        return;
+    case Q:
+        *first = 0, *count = q;
+        return;
+    case K:
+        *first = q, *count = kv;
+        return;
+    case V:
+        *first = q + kv, *count = kv;
+        return;
+    case GATE:
+        *first = 0, *count = glu ? c->ffn : 0;
+        return;
+    case UP: /* all there is without a gate */
+        *first = glu ? c->ffn : 0, *count = c->ffn;
+        return;
+    }
+}
+
+/* Writes the tensors of one parameter to out (NULL: only counts); returns how many. */
+static int param_tensors(const gm_model_config *c, const gm_param *p, file_tensor *out) {
+    int count = 0;
+    const char *prefix = families[c->family].prefix;
+    size_t prefix_cut = strlen(prefix) - strlen(families[c->family].short_prefix);
+    for (int i = 0; i < families[c->family].count; i++) {
+        const mapping *map = &families[c->family].map[i];
+        int64_t first, rows;
+        if (map->slot != p->slot)
+            continue;
+        part_rows(c, p, map->part, &first, &rows);
+        if (rows == 0)
+            continue;
+        if (out) {
+            file_tensor *t = &out[count];
+            *t = (file_tensor){.rows = rows, .offset = p->offset + first * p->cols, .row_stride = p->cols, .col_stride = 1};
+            if (!is_vector(p->kind))
+                t->cols = p->cols;
+            if (map->transposed) {
+                t->rows = p->cols, t->cols = rows;
+                t->row_stride = 1, t->col_stride = p->cols;
+            }
+            if (p->slot == GM_P_HEAD) {
+                snprintf(t->name, sizeof t->name, "%s", map->name);
+            } else {
+                t->short_name = prefix_cut;
+                if (p->layer >= 0)
+                    snprintf(t->name, sizeof t->name, "%s%s%d.%s", prefix, families[c->family].blocks, p->layer, map->name);
+                else
+                    snprintf(t->name, sizeof t->name, "%s%s", prefix, map->name);
+            }
+        }
+        count++;
+    }
+    return count;
+}
+
+/* All tensors of a model, in the arena's order; *out is freed with gm_free. */
+static gm_status tensors_of(file_tensor **out, int *count, const gm_model_config *cfg, gm_error *err) {
+    int param_count = gm_params_layout(cfg, NULL);
+    gm_param *params = gm_alloc((size_t)param_count, sizeof *params);
+    *count = 0;
+    *out = NULL;
+    if (params) {
+        gm_params_layout(cfg, params);
+        for (int i = 0; i < param_count; i++)
+            *count += param_tensors(cfg, &params[i], NULL);
+        *out = gm_alloc((size_t)*count, sizeof **out);
+    }
+    file_tensor *next = *out;
+    for (int i = 0; next && i < param_count; i++)
+        next += param_tensors(cfg, &params[i], next);
+    gm_free(params);
+    return *out ? GM_OK : gm_fail_memory(err, (size_t)param_count * sizeof **out);
+}
+
+/* The weights' file names the mathematics that it was saved with, so that an altered config.json does not pass unseen. */
+static const char config_key[] = "ghostmax.config";
+
+static void config_text(char text[17], const gm_model_config *cfg) {
+    snprintf(text, 17, "%016" PRIx64, gm_config_fingerprint(cfg));
+}
+
+/* ---- saving */
+
+gm_status gm_model_save(const gm_model *m, const char *folder, gm_error *err) {
+    char config_path[1024], weights_path[1024], fingerprint[17];
+    GM_TRY(gm_dir_make(folder, err));
+    GM_TRY(gm_path_join(config_path, sizeof config_path, folder, "config.json", err));
+    GM_TRY(gm_path_join(weights_path, sizeof weights_path, folder, "model.safetensors", err));
+    file_tensor *tensors;
+    int count;
+    GM_TRY(tensors_of(&tensors, &count, &m->cfg, err));
+    gm_status status = GM_OK;
+    gm_tensor_source *sources = gm_alloc((size_t)count, sizeof *sources);
+    if (!sources) {
+        status = gm_fail_memory(err, (size_t)count * sizeof *sources);
+        goto done;
+    }
+    for (int i = 0; i < count; i++) {
+        const file_tensor *t = &tensors[i];
+        sources[i] = (gm_tensor_source){t->name, m->weights + t->offset, t->rows, t->cols, t->row_stride, t->col_stride};
+    }
+    config_text(fingerprint, &m->cfg);
+    const char *metadata[] = {"format", "pt", config_key, fingerprint, NULL}; /* stock loaders ask for the first */
+    GM_TRY_GOTO(gm_config_file_write(&m->cfg, config_path, err));
+    GM_TRY_GOTO(gm_safetensors_write(weights_path, sources, count, metadata, err));
+done:
+    gm_free(sources);
+    gm_free(tensors);
+    return status;
+}
+
+/* ---- loading */
+
+static void shape_text(char text[96], int rank, const int64_t *shape) {
+    int n = snprintf(text, 96, "[");
+    for (int i = 0; i < rank && n < 96; i++)
+        n += snprintf(text + n, 96 - (size_t)n, "%s%lld", i ? ", " : "", (long long)shape[i]);
+    if (n < 96)
+        snprintf(text + n, 96 - (size_t)n, "]");
+}
+
+/* The file's tensor for t: by its full name, else by the short one. */
+static const gm_tensor *find(const gm_safetensors *s, const file_tensor *t) {
+    const gm_tensor *found = gm_safetensors_find(s, t->name);
+    return found || !t->short_name ? found : gm_safetensors_find(s, t->name + t->short_name);
+}
+
+static gm_status check_shape(const gm_safetensors *s, const file_tensor *want, const gm_tensor *found, gm_error *err) {
+    int rank = want->cols ? 2 : 1;
+    int64_t shape[2] = {want->rows, want->cols};
+    char wanted[96], given[96];
+    shape_text(wanted, rank, shape);
+    if (!found)
+        return gm_fail(err, GM_EFORMAT, "%s: tensor '%s' %s is missing; config.json and the weights do not belong together", s->path,
+                       want->name, wanted);
+    if (found->rank != rank || memcmp(found->shape, shape, (size_t)rank * sizeof *shape) != 0) {
+        shape_text(given, found->rank, found->shape);
+        return gm_fail(err, GM_EFORMAT, "%s: tensor '%s' is %s where config.json says %s; they do not belong together", s->path, want->name,
+                       given, wanted);
+    }
+    return GM_OK;
+}
+
+static bool is_buffer(const gm_model_config *cfg, const char *name) {
+    const char *const *buffers = families[cfg->family].buffers;
+    for (int i = 0; i < GM_COUNT(families[0].buffers) && buffers[i]; i++) {
+        size_t n = strlen(name), end = strlen(buffers[i]);
+        if (n > end && strcmp(name + n - end, buffers[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* A tensor that the model has no place for: a known constant, or a tied head that repeats the embedding table. */
+static gm_status check_extra(const gm_safetensors *s, const gm_tensor *extra, const gm_model_config *cfg, const gm_tensor *embedding,
+                             gm_error *err) {
+    if (is_buffer(cfg, extra->name))
+        return GM_OK;
+    if (cfg->tied && strcmp(extra->name, "lm_head.weight") == 0) {
+        if (extra->bytes == embedding->bytes && memcmp(extra->data, embedding->data, extra->bytes) == 0)
+            return GM_OK;
+        return gm_fail(err, GM_EFORMAT,
+                       "%s: config.json says that the LM head is the embedding table (tie_word_embeddings), but 'lm_head.weight' is "
+                       "another; one of them is wrong",
+                       s->path);
+    }
+    return gm_fail(err, GM_EFORMAT, "%s: tensor '%s' has no place in the model of config.json; they do not belong together", s->path,
+                   extra->name);
+}
+
+/* The file must hold exactly these tensors, whatever its order. */
+static gm_status check_tensors(const gm_safetensors *s, const file_tensor *tensors, int count, const gm_model_config *cfg, gm_error *err) {
+    bool *used = gm_alloc((size_t)s->count, sizeof *used);
+    if (!used)
+        return gm_fail_memory(err, (size_t)s->count);
+    gm_status status = GM_OK;
+    for (int i = 0; i < count; i++) {
+        const gm_tensor *found = find(s, &tensors[i]);
+        GM_TRY_GOTO(check_shape(s, &tensors[i], found, err));
+        used[found - s->tensors] = true;
+    }
+    for (int i = 0; i < s->count; i++) {
+        if (!used[i])
+            GM_TRY_GOTO(check_extra(s, &s->tensors[i], cfg, find(s, &tensors[0]), err));
+    }
+    char fingerprint[17];
+    config_text(fingerprint, cfg);
+    const char *saved = gm_safetensors_metadata(s, config_key);
+    if (saved && strcmp(saved, fingerprint) != 0)
+        status = gm_fail(err, GM_EFORMAT, "%s: these weights were saved with another config.json: it was altered or replaced; restore it",
+                         s->path);
+done:
+    gm_free(used);
+    return status;
+}
+
+static gm_status load_weights(gm_model **out, const gm_ctx *ctx, const gm_model_config *cfg, const char *path, gm_error *err) {
+    gm_safetensors s;
+    file_tensor *tensors = NULL;
+    int count;
+    GM_TRY(gm_safetensors_open(&s, path, err));
+    gm_status status;
+    GM_TRY_GOTO(tensors_of(&tensors, &count, cfg, err));
+    GM_TRY_GOTO(check_tensors(&s, tensors, count, cfg, err)); /* before memory is taken for what a config merely claims */
+    GM_TRY_GOTO(gm_model_allocate(out, ctx, cfg, err));
+    for (int i = 0; i < count; i++) {
+        const file_tensor *t = &tensors[i];
+        GM_TRY_GOTO(gm_tensor_read(&s, find(&s, t), (*out)->weights + t->offset, t->row_stride, t->col_stride, err));
+    }
+done:
+    if (status != GM_OK) {
+        gm_model_free(*out);
+        *out = NULL;
+    }
+    gm_free(tensors);
+    gm_safetensors_close(&s);
+    return status;
+}
+
+gm_status gm_model_load(gm_model **out, const gm_ctx *ctx, const char *path, gm_error *err) {
+    *out = NULL;
+    char folder[1024], config_path[1024], weights_path[1024], index_path[1024];
+    if ((size_t)snprintf(folder, sizeof folder, "%s", path) >= sizeof folder)
+        return gm_fail(err, GM_EINVAL, "path is too long: %.100s...", path);
+    if (!gm_path_exists(path))
+        return gm_fail(err, GM_EIO, "no model at '%s': no such folder", path);
+    const char *weights = "model.safetensors";
+    if (!gm_path_is_dir(path)) { /* the weights' file: its config.json lies beside it */
+        char *slash = strrchr(folder, '/');
+        weights = slash ? path + (slash + 1 - folder) : path;
+        if (slash)
+            slash[slash == folder] = 0;
+        else
+            strcpy(folder, ".");
+        const char *dot = strrchr(weights, '.');
+        if (!dot || strcmp(dot, ".safetensors") != 0)
+            return gm_fail(err, GM_EUNSUPPORTED, "'%s' is not a model: give a folder of config.json and model.safetensors", path);
+    }
+    GM_TRY(gm_path_join(config_path, sizeof config_path, folder, "config.json", err));
+    GM_TRY(gm_path_join(weights_path, sizeof weights_path, folder, weights, err));
+    GM_TRY(gm_path_join(index_path, sizeof index_path, folder, "model.safetensors.index.json", err));
+    if (!gm_path_exists(config_path))
+        return gm_fail(err, GM_EIO, "'%s' holds no model: there is no config.json in it", folder);
+    gm_model_config cfg;
+    GM_TRY(gm_config_file_read(&cfg, config_path, err));
+    if (!gm_path_exists(weights_path) && gm_path_exists(index_path))
+        return gm_fail(err, GM_EUNSUPPORTED, "%s: weights split over several files are not supported; save them as one", index_path);
+    return load_weights(out, ctx, &cfg, weights_path, err);
+}
