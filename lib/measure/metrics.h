@@ -1,0 +1,124 @@
+/* metrics.h -- the metrics of DESIGN 2 as accumulators: fed one sequence at a time, constant memory in the number of sequences, no model
+ * needed. measure.c feeds them from a forward pass; tests feed them by hand. Each keeps two results side by side: over all positions,
+ * and without position 0. Sums are in double and in the order of feeding, so equal inputs give equal bits. */
+#ifndef GM_METRICS_H
+#define GM_METRICS_H
+
+#include "base.h"
+
+typedef enum gm_positions { GM_ALL_POSITIONS, GM_WITHOUT_FIRST, GM_POSITIONS_COUNT } gm_positions;
+
+/* ---- one activation tensor ------------------------------------------------------------------------------------------------ */
+
+/* |x| by exponent and seven mantissa bits: quantiles of any number of values within 1/128 of their size. */
+enum { GM_HISTOGRAM_BINS = 1 << 15 };
+
+typedef struct gm_tensor_sums {
+    int64_t count, kurtosis_count; /* sequences, or tokens when per_token */
+    double inf_norm, kurtosis, kurtosis_eps0;
+    float absmax;
+    gm_moments pooled;
+} gm_tensor_sums;
+
+typedef struct gm_tensor_stats {
+    bool per_token; /* opt-code's reading of tensors reshaped to (-1, C): every token counts as a sequence */
+    gm_tensor_sums sums[GM_POSITIONS_COUNT];
+    uint64_t *histogram; /* [GM_HISTOGRAM_BINS], over all positions */
+} gm_tensor_stats;
+
+gm_status gm_tensor_stats_init(gm_tensor_stats *s, bool per_token, gm_error *err);
+void gm_tensor_stats_free(gm_tensor_stats *s);
+/* One sequence x [T, C], rows `stride` apart. kurtosis = false leaves this sequence out of the two kurtosis means (opt-code and bert-code
+ * stop after a number of batches). Returns the sequence's moments. */
+gm_moments gm_tensor_stats_add(gm_tensor_stats *s, const gm_ctx *ctx, const float *x, int64_t T, int64_t C, int64_t stride, bool kurtosis);
+
+typedef struct gm_tensor_summary {
+    double inf_norm;           /* mean over sequences of max |x| */
+    double kurtosis;           /* mean over sequences of mean((x-mu)^4) / (s^4 + 1e-6), s with N-1, no -3 */
+    double kurtosis_eps0;      /* the same without the 1e-6; NaN when a sequence is constant */
+    double excess_kurtosis;    /* all values at once, N, minus 3 */
+    double mean, standard_dev; /* of all values at once, N */
+    double absmax;             /* of all values */
+} gm_tensor_summary;
+/* NaN where there is nothing to average, or where a value was NaN. */
+gm_tensor_summary gm_tensor_stats_summary(const gm_tensor_stats *s, gm_positions positions);
+/* The q-quantile (0..1) of |x| over all positions, linear inside a bin; NaN when there was a NaN or nothing. */
+double gm_tensor_stats_quantile(const gm_tensor_stats *s, double q);
+
+/* ---- one attention head ---------------------------------------------------------------------------------------------------- */
+
+typedef struct gm_head_sums {
+    int64_t count; /* sequences */
+    double sink_mass, sink_rate, null_mass, unspent;
+} gm_head_sums;
+
+typedef struct gm_head_stats {
+    gm_head_sums sums[GM_POSITIONS_COUNT]; /* without position 0: without query 0, which sees only itself */
+} gm_head_stats;
+
+/* One sequence's weights w [T, T], rows `stride` apart; null_mass [T] or NULL (none). */
+void gm_head_stats_add(gm_head_stats *s, const float *w, int64_t T, int64_t stride, const float *null_mass);
+
+typedef struct gm_head_summary {
+    double sink_mass; /* mean over sequences of a = mean over the first 64 queries of the weight on position 0 */
+    double sink_rate; /* % of sequences with a > 0.3 */
+    double null_mass; /* mean over sequences and all queries */
+    double unspent;   /* 1 - sum_j w_j, likewise */
+} gm_head_summary;
+gm_head_summary gm_head_stats_summary(const gm_head_stats *s, gm_positions positions);
+
+/* ---- massive activations: |x| > 100 and >= 1000 x the median |x| of its hidden state (one layer's output for one sequence) ------------
+ */
+
+enum { GM_MASSIVE_KEPT = 100 };
+
+typedef struct gm_massive {
+    int layer;
+    int64_t dim, position, sequence;
+    int32_t token;
+    float value;
+} gm_massive;
+
+typedef struct gm_massive_stats {
+    int64_t count[GM_POSITIONS_COUNT];
+    int kept;
+    gm_massive list[GM_MASSIVE_KEPT]; /* the largest |value|, largest first; equal ones in the order of feeding */
+} gm_massive_stats;
+
+/* One hidden state x [T, C] of layer and sequence; tokens [T]; scratch [T * C]. */
+void gm_massive_stats_add(gm_massive_stats *s, const float *x, int64_t T, int64_t C, int64_t stride, int layer, int64_t sequence,
+                          const int32_t *tokens, float *scratch);
+
+/* ---- outlier features of LLM.int8(): |x| >= 6 in >= 25% of layers and at >= 6% of positions ----------------------------------------- */
+
+typedef struct gm_feature_stats {
+    int64_t layers, C, capacity;              /* capacity: positions between two commits */
+    int64_t positions[GM_POSITIONS_COUNT];    /* committed */
+    uint8_t *in_layer[GM_POSITIONS_COUNT];    /* [layers, C]: seen in this layer at least once */
+    int64_t *at_position[GM_POSITIONS_COUNT]; /* [C]: positions where at least one layer has it */
+    uint8_t *marks;                           /* [capacity, C], of the batch that is running */
+} gm_feature_stats;
+
+gm_status gm_feature_stats_init(gm_feature_stats *s, int64_t layers, int64_t C, int64_t capacity, gm_error *err);
+void gm_feature_stats_free(gm_feature_stats *s);
+/* Rows x [rows, C] of a layer, rows <= capacity, in sequences of T. Any number of tensors per layer between two commits. */
+void gm_feature_stats_add(gm_feature_stats *s, const float *x, int64_t rows, int64_t T, int64_t stride, int layer);
+/* The batch's rows (sequences of T) have been through all layers. */
+void gm_feature_stats_commit(gm_feature_stats *s, int64_t rows, int64_t T);
+/* Shares of layers and positions with |x| >= 6 in dim; true when both reach the thresholds. */
+bool gm_feature_stats_is_outlier(const gm_feature_stats *s, int64_t dim, gm_positions positions, double *layers, double *at_positions);
+
+/* ---- where outliers sit: values more than six standard deviations from their sequence's mean, by class of token -----------------------
+ */
+
+enum { GM_CLASS_COUNT = 6 }; /* of gm_token_class */
+
+typedef struct gm_class_stats {
+    int64_t count[GM_CLASS_COUNT];
+} gm_class_stats;
+
+/* One sequence x [T, C] with its moments; classes [T] are gm_token_class values. */
+void gm_class_stats_add(gm_class_stats *s, const float *x, int64_t T, int64_t C, int64_t stride, const gm_moments *m,
+                        const uint8_t *classes);
+
+#endif
