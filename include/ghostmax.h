@@ -124,6 +124,8 @@ size_t gm_attention_scratch_bytes(const gm_ctx *ctx, const gm_attention_shape *s
 
 /* gm_inf_norm -- max |x|; NaN when any element is NaN; 0 for n = 0. */
 float gm_inf_norm(const gm_ctx *ctx, const float *x, int64_t n);
+/* gm_min_max -- the range of x, for gm_quant_asymmetric; both NaN when any element is; +inf and -inf for n = 0. */
+void gm_min_max(const gm_ctx *ctx, float *min, float *max, const float *x, int64_t n);
 
 /* Two-pass central moments in double: mean, and the sums of powers about it. */
 typedef struct gm_moments {

@@ -8,29 +8,31 @@ static const double SINK_THRESHOLD = 0.3;
 
 void gm_head_stats_add(gm_head_stats *s, const float *w, int64_t T, int64_t stride, const float *null_mass) {
     int64_t sink_queries = GM_MIN(T, (int64_t)SINK_QUERIES);
+    double sink[GM_POSITIONS_COUNT] = {0}, null[GM_POSITIONS_COUNT] = {0}, unspent[GM_POSITIONS_COUNT] = {0};
+    for (int64_t t = 0; t < T; t++) {
+        const float *row = w + t * stride;
+        double sum = 0.0;
+        for (int64_t j = 0; j < T; j++)
+            sum += row[j];
+        for (int p = 0; p < GM_POSITIONS_COUNT; p++) {
+            if (p == GM_WITHOUT_FIRST && t == 0)
+                continue;
+            unspent[p] += 1.0 - sum;
+            null[p] += null_mass ? null_mass[t] : 0.0;
+            sink[p] += t < sink_queries ? row[0] : 0.0;
+        }
+    }
     for (int p = 0; p < GM_POSITIONS_COUNT; p++) {
         int64_t from = p == GM_WITHOUT_FIRST ? 1 : 0;
         if (T <= from)
             continue;
-        double sink = 0.0, null = 0.0, unspent = 0.0;
-        for (int64_t t = from; t < T; t++) {
-            const float *row = w + t * stride;
-            double sum = 0.0;
-            for (int64_t j = 0; j < T; j++)
-                sum += row[j];
-            unspent += 1.0 - sum;
-            if (null_mass)
-                null += null_mass[t];
-            if (t < sink_queries)
-                sink += row[0];
-        }
         gm_head_sums *sums = &s->sums[p];
-        double a = sink / (double)(sink_queries - from);
+        double a = sink[p] / (double)(sink_queries - from);
         sums->count++;
         sums->sink_mass += a;
         sums->sink_rate += isnan(a) ? a : (a > SINK_THRESHOLD ? 100.0 : 0.0);
-        sums->null_mass += null / (double)(T - from);
-        sums->unspent += unspent / (double)(T - from);
+        sums->null_mass += null[p] / (double)(T - from);
+        sums->unspent += unspent[p] / (double)(T - from);
     }
 }
 

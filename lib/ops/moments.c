@@ -1,60 +1,25 @@
-/* moments.c -- norms and moments of raw tensors (DESIGN: metrics). Everything is accumulated in double, in one order that depends
- * only on n: eight running sums, so that the compiler can use vectors, added up at the end. */
-#include "base.h"
+/* moments.c -- norms and moments of raw tensors (DESIGN: metrics), accumulated in double by the kernels. */
+#include "context.h"
 
 #include <math.h>
 
-enum { LANES = 8 };
-
 float gm_inf_norm(const gm_ctx *ctx, const float *x, int64_t n) {
-    (void)ctx;
-    float max = 0.0f;
-    for (int64_t i = 0; i < n; i++) {
-        float a = fabsf(x[i]);
-        if (!(a <= max)) {
-            if (isnan(a))
-                return a;
-            max = a;
-        }
-    }
-    return max;
+    return ctx->k->f32_absmax(x, n);
 }
 
-static double sum_of(const double lanes[LANES]) {
-    return ((lanes[0] + lanes[4]) + (lanes[1] + lanes[5])) + ((lanes[2] + lanes[6]) + (lanes[3] + lanes[7]));
-}
-
-typedef struct powers {
-    double s2[LANES], s3[LANES], s4[LANES];
-} powers;
-
-static inline void powers_add(powers *p, const float *x, int count, double mean) {
-    for (int j = 0; j < count; j++) {
-        double d = x[j] - mean, d2 = d * d;
-        p->s2[j] += d2;
-        p->s3[j] += d2 * d;
-        p->s4[j] += d2 * d2;
-    }
+void gm_min_max(const gm_ctx *ctx, float *min, float *max, const float *x, int64_t n) {
+    float range[2];
+    ctx->k->f32_minmax(range, x, n);
+    *min = range[0];
+    *max = range[1];
 }
 
 gm_moments gm_moments_of(const gm_ctx *ctx, const float *x, int64_t n) {
-    (void)ctx;
     if (n <= 0)
         return (gm_moments){0};
-    int64_t whole = n - n % LANES;
-    double s1[LANES] = {0};
-    for (int64_t i = 0; i < whole; i += LANES) {
-        for (int j = 0; j < LANES; j++)
-            s1[j] += x[i + j];
-    }
-    for (int64_t i = whole; i < n; i++)
-        s1[i - whole] += x[i];
-    double mean = sum_of(s1) / (double)n;
-    powers p = {0};
-    for (int64_t i = 0; i < whole; i += LANES)
-        powers_add(&p, x + i, LANES, mean);
-    powers_add(&p, x + whole, (int)(n - whole), mean);
-    return (gm_moments){.n = n, .mean = mean, .m2 = sum_of(p.s2), .m3 = sum_of(p.s3), .m4 = sum_of(p.s4)};
+    double mean = ctx->k->f32_sum(x, n) / (double)n, powers[3];
+    ctx->k->f32_moments(powers, x, n, mean);
+    return (gm_moments){.n = n, .mean = mean, .m2 = powers[0], .m3 = powers[1], .m4 = powers[2]};
 }
 
 gm_moments gm_moments_merge(gm_moments a, gm_moments b) {

@@ -65,16 +65,17 @@ static gm_status batch_begin(gm_observer *o, int64_t total, gm_error *err) {
     return tail_reset(&o->largest, total - (int64_t)o->rank_hi, err);
 }
 
-gm_status gm_observer_feed(gm_observer *o, const float *x, int64_t rows, int64_t cols, int64_t stride, int64_t total, gm_error *err) {
+gm_status gm_observer_feed(gm_observer *o, const gm_ctx *ctx, const float *x, int64_t rows, int64_t cols, int64_t stride, int64_t total,
+                           gm_error *err) {
     if (o->fed == 0)
         GM_TRY(batch_begin(o, total, err));
     for (int64_t r = 0; r < rows; r++) {
         const float *row = x + r * stride;
-        for (int64_t c = 0; c < cols; c++) {
-            /* written so that a NaN, once in, stays */
-            o->batch_lo = row[c] >= o->batch_lo || isnan(o->batch_lo) ? o->batch_lo : row[c];
-            o->batch_hi = row[c] <= o->batch_hi || isnan(o->batch_hi) ? o->batch_hi : row[c];
-        }
+        float lo, hi;
+        gm_min_max(ctx, &lo, &hi, row, cols);
+        /* written so that a NaN, once in, stays */
+        o->batch_lo = lo >= o->batch_lo || isnan(o->batch_lo) ? o->batch_lo : lo;
+        o->batch_hi = hi <= o->batch_hi || isnan(o->batch_hi) ? o->batch_hi : hi;
         if (o->percentile == 0.0)
             continue;
         for (int64_t c = 0; c < cols; c++) {

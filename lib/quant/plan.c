@@ -1,9 +1,6 @@
 /* plan.c -- which grid belongs to which tensor: weights from their own values, activations from calibration batches of training data. */
 #include "quant.h"
 
-#include <math.h>
-#include <string.h>
-
 static gm_status options_check(const gm_quant_options *o, gm_error *err) {
     if (o->weight_bits < 2 || o->weight_bits > 16)
         return gm_fail(err, GM_EINVAL, "weight bits must be 2 to 16, got %d", o->weight_bits);
@@ -86,13 +83,11 @@ static void view_simulate(const gm_quant_plan *plan, const gm_tap_view *v) {
 }
 
 static void view_simulate_per_token(const gm_quant_plan *plan, const gm_tap_view *v) {
+    const gm_ctx *ctx = plan->model->ctx;
     for (int64_t r = 0; r < v->rows; r++) {
-        float *row = v->x + r * v->stride, lo = row[0], hi = row[0];
-        for (int64_t c = 1; c < v->cols; c++) { /* written so that a NaN, once in, stays */
-            lo = row[c] >= lo || isnan(lo) ? lo : row[c];
-            hi = row[c] <= hi || isnan(hi) ? hi : row[c];
-        }
-        gm_quant_simulate(plan->model->ctx, row, row, v->cols, gm_quant_asymmetric(plan->options.activation_bits, lo, hi));
+        float *row = v->x + r * v->stride, lo, hi;
+        gm_min_max(ctx, &lo, &hi, row, v->cols);
+        gm_quant_simulate(ctx, row, row, v->cols, gm_quant_asymmetric(plan->options.activation_bits, lo, hi));
     }
 }
 
@@ -106,10 +101,11 @@ static void calibrate_tap(void *user, const gm_tap_view *v) {
     calibration *c = user;
     if (c->status != GM_OK)
         return;
+    const gm_model *m = c->plan->model;
     gm_observer *o = observer_at(c->plan, v->site, v->layer);
     bool per_head = is_per_head(v->site);
-    int64_t parts = per_head ? v->B * c->plan->model->cfg.heads : 1;
-    c->status = gm_observer_feed(o, v->x, v->rows, v->cols, v->stride, parts * v->rows * v->cols, &c->err);
+    int64_t parts = per_head ? v->B * m->cfg.heads : 1;
+    c->status = gm_observer_feed(o, m->ctx, v->x, v->rows, v->cols, v->stride, parts * v->rows * v->cols, &c->err);
     if (!per_head)
         gm_observer_fold(o);
     if (c->status == GM_OK && o->batches > 0)

@@ -25,7 +25,8 @@ typedef struct gm_observer {
 } gm_observer;
 
 /* Part of a batch: x [rows, cols], rows `stride` apart. total: elements of the whole batch, which sizes the tails. */
-gm_status gm_observer_feed(gm_observer *o, const float *x, int64_t rows, int64_t cols, int64_t stride, int64_t total, gm_error *err);
+gm_status gm_observer_feed(gm_observer *o, const gm_ctx *ctx, const float *x, int64_t rows, int64_t cols, int64_t stride, int64_t total,
+                           gm_error *err);
 /* The batch is complete. A NaN in it makes the range NaN. Without a feed since the last fold: nothing happens. */
 void gm_observer_fold(gm_observer *o);
 void gm_observer_free(gm_observer *o);

@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "ghostmax_model.h"
 #include "metrics.h"
 
 #include <math.h>
@@ -38,6 +39,20 @@ static void test_inf_norm(void **state) {
         big[at] = -INFINITY;
         assert_true(gm_inf_norm(ctx, big, 100) == INFINITY);
     }
+}
+
+static void test_min_max(void **state) {
+    (void)state;
+    float x[50], lo, hi;
+    for (int i = 0; i < 50; i++)
+        x[i] = (float)((i * 17) % 50) - 20.0f;
+    gm_min_max(ctx, &lo, &hi, x, 50);
+    assert_true(lo == -20.0f && hi == 29.0f);
+    gm_min_max(ctx, &lo, &hi, x, 0);
+    assert_true(lo == INFINITY && hi == -INFINITY);
+    x[49] = NAN;
+    gm_min_max(ctx, &lo, &hi, x, 50);
+    assert_true(isnan(lo) && isnan(hi));
 }
 
 static void test_moments_by_hand(void **state) {
@@ -456,6 +471,7 @@ static int teardown(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_inf_norm),
+        cmocka_unit_test(test_min_max),
         cmocka_unit_test(test_moments_by_hand),
         cmocka_unit_test(test_moments_edges),
         cmocka_unit_test(test_eps_swamps_small_tensors),
