@@ -165,6 +165,7 @@ const gm_data_defaults *gm_data_default_of(const char *source);
 gm_status gm_data_open(gm_data **out, const gm_data_options *options, gm_error *err);
 void gm_data_free(gm_data *d);
 const gm_tokenizer *gm_data_tokenizer(const gm_data *d);
+#define GM_DATA_STREAM_VALIDATION 1024
 /* Distinct validation sequences: fixed by a hash of the content, whatever the seed; streams have GM_DATA_STREAM_VALIDATION. */
 int64_t gm_data_validation_count(const gm_data *d);
 /* T of the sequences. */
@@ -182,6 +183,12 @@ double gm_data_bytes_per_token(const gm_data *d);
 const char *gm_data_identity(const gm_data *d);
 /* bb only: which of y's targets are deterministic back-copies; mask [count, T] of 0/1. false for other sources. */
 bool gm_data_backcopy_mask(const gm_data *d, const int32_t *x, int64_t count, uint8_t *mask);
+/* bb only: losses [count, T] in nats of the best possible model on this data's own x and y: 0 on back-copies, else -ln of the bigram
+ * row (a model's excess risk is its loss minus this). false for other sources. */
+bool gm_data_optimal_losses(const gm_data *d, const int32_t *x, const int32_t *y, int64_t count, double *losses);
+/* The whole text of `d` as a token file, which opens to the same data (same split, sequences and identity) without tokenizing again.
+ * Errors: GM_EUNSUPPORTED (stories and bb have no end), GM_EIO. */
+gm_status gm_data_write_tokens(const gm_data *d, const char *path, gm_error *err);
 
 /* ---- models ------------------------------------------------------------------------------------------------------------ */
 
