@@ -501,8 +501,8 @@ static gm_status read_own(gm_model_config *cfg, const family *f, json_t *root, c
 }
 
 static gm_status read_config(gm_model_config *cfg, json_t *root, const char *path, gm_error *err) {
-    const family *f;
-    bool stock;
+    const family *f = NULL;
+    bool stock = false;
     GM_TRY(read_family(&f, &stock, root, path, err));
     *cfg = f->defaults;
     GM_TRY(check_unknown_keys(f, root, path, err));

@@ -150,7 +150,7 @@ static int param_tensors(const gm_model_config *c, const gm_param *p, file_tenso
     size_t prefix_cut = strlen(prefix) - strlen(families[c->family].short_prefix);
     for (int i = 0; i < families[c->family].count; i++) {
         const mapping *map = &families[c->family].map[i];
-        int64_t first, rows;
+        int64_t first = 0, rows = 0;
         if (map->slot != p->slot)
             continue;
         part_rows(c, p, map->part, &first, &rows);
