@@ -121,26 +121,16 @@ static bool is_vector(gm_param_kind kind) {
 static void part_rows(const gm_model_config *c, const gm_param *p, row_part part, int64_t *first, int64_t *count) {
     int64_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
     bool glu = c->act == GM_ACT_SWIGLU;
-    switch (part) {
-    case WHOLE:
-        *first = 0, *count = p->rows;
-        return;
-    case Q:
-        *first = 0, *count = q;
-        return;
-    case K:
-        *first = q, *count = kv;
-        return;
-    case V:
-        *first = q + kv, *count = kv;
-        return;
-    case GATE:
-        *first = 0, *count = glu ? c->ffn : 0;
-        return;
-    case UP: /* all there is without a gate */
-        *first = glu ? c->ffn : 0, *count = c->ffn;
-        return;
-    }
+    const int64_t parts[][2] = {
+        [WHOLE] = {0, p->rows},
+        [Q] = {0, q},
+        [K] = {q, kv},
+        [V] = {q + kv, kv},
+        [GATE] = {0, glu ? c->ffn : 0},
+        [UP] = {glu ? c->ffn : 0, c->ffn}, /* all there is without a gate */
+    };
+    *first = parts[part][0];
+    *count = parts[part][1];
 }
 
 /* Writes the tensors of one parameter to out (NULL: only counts); returns how many. */
