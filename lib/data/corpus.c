@@ -8,7 +8,8 @@
  * inside one run: no training sequence touches a validation token.
  *
  * Training sequences start anywhere in a training run, drawn with replacement from (seed, index). Validation sequences are the runs'
- * consecutive windows, each target once; what is left at a run's end is not used. */
+ * consecutive windows, each target once; what is left at a run's end is not used. They come in an order that strides through the whole
+ * text (golden section), so that the first few dozen are a fair sample of it and not its first chapter. */
 #include "data.h"
 
 #include <limits.h>
@@ -193,14 +194,28 @@ static gm_status make_split(gm_corpus *c, int64_t context, bool bos, bool *found
     return GM_OK;
 }
 
+/* The step with which validation windows are visited: near count / golden ratio and coprime with count, so every window comes once. */
+static int64_t coprime_stride(int64_t count) {
+    for (int64_t stride = (int64_t)((double)count * 0.6180339887498949) + 1;; stride++) {
+        int64_t a = count, b = stride;
+        while (b) {
+            int64_t rest = a % b;
+            a = b;
+            b = rest;
+        }
+        if (a == 1)
+            return stride;
+    }
+}
+
 /* ---- the source ------------------------------------------------------------------------------------------------------------------ */
 
 static void corpus_fill(const gm_data *d, bool validation, uint64_t seed, int64_t index, int32_t *x, int32_t *last) {
     const gm_corpus *c = d->source;
     const gm_side *side = &c->sides[validation];
-    int64_t window = index;
-    if (!validation)
-        window = gm_rng_below(gm_rng_key(seed, "corpus"), (uint64_t)index, side->runs[side->count].windows);
+    int64_t windows = side->runs[side->count].windows;
+    int64_t window = validation ? (int64_t)((unsigned __int128)index * (uint64_t)c->stride % (uint64_t)windows)
+                                : gm_rng_below(gm_rng_key(seed, "corpus"), (uint64_t)index, windows);
     int64_t low = 0, high = side->count; /* the run that holds the window: runs[low].windows <= window < runs[high].windows */
     while (high - low > 1) {
         int64_t middle = low + (high - low) / 2;
@@ -340,6 +355,7 @@ gm_status gm_corpus_open(gm_data *d, const gm_data_options *o, gm_error *err) {
         return too_short(c, o, d->tokenizer, err);
     const gm_side *validation = &c->sides[true];
     d->validation_count = validation->runs[validation->count].windows;
+    c->stride = coprime_stride(d->validation_count);
     d->train_tokens = (int64_t)c->sides[false].tokens;
     d->bytes_per_token = (double)validation->bytes / (double)validation->tokens;
     snprintf(d->identity, sizeof d->identity, "text %016llx, %llu tokens, %s %lld %016llx%s", (unsigned long long)c->hash,

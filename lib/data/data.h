@@ -53,8 +53,9 @@ typedef struct gm_corpus {
     void *owned;
     gm_grain *grains; /* [grain_count + 1]; the last one holds the totals */
     int64_t grain_count;
-    uint64_t hash; /* of the text */
-    gm_side sides[2];
+    uint64_t hash;    /* of the text */
+    gm_side sides[2]; /* [false] training, [true] validation */
+    int64_t stride;   /* validation window i is number i * stride mod their count */
 } gm_corpus;
 
 static inline int32_t gm_corpus_token(const gm_corpus *c, int64_t i) {

@@ -155,40 +155,55 @@ static void sequences_begin_as_asked(void **state) {
     gm_text_free(&text);
 }
 
-/* Joined, the validation windows' targets are whole stretches of the text, byte for byte. */
+static int by_offset(const void *a, const void *b) {
+    return *(const int *)a < *(const int *)b ? -1 : 1;
+}
+
+/* Every validation window's targets are a stretch of the text, byte for byte; together they are whole stretches without overlap, each
+ * once; and the first few are from all over the text. */
 static void windows_are_the_text(void **state) {
     (void)state;
     gm_text text = {0};
-    for (int i = 0; i < 3000; i++)
-        gm_text_add(&text, "§%d “naïve”\r\n\t", i * 7919 % 1000);
+    for (int i = 0; i < 9000; i++)
+        gm_text_add(&text, "§%d “naïve”\r\n\t", i);
     write_text(text.data, text.size);
     const char *kinds[] = {"bytes", "chars"};
     for (int k = 0; k < 2; k++) {
         enum { T = 33 };
         gm_data_options options = {.source = text_path, .tokens = kinds[k], .context = T};
         gm_data *d = open_data(&options);
-        int32_t x[T], y[T], joined[2 * T];
-        int neighbours = 0;
-        double tokens = 0, bytes = 0;
-        for (int64_t i = 0; i < gm_data_validation_count(d); i++) {
+        int32_t x[T], y[T];
+        int64_t count = gm_data_validation_count(d);
+        int *offsets = gm_alloc((size_t)count, sizeof *offsets);
+        double bytes = 0;
+        for (int64_t i = 0; i < count; i++) {
             gm_data_validation(d, i, 1, x, y);
-            memcpy(joined + T, y, sizeof y);
             size_t size;
             char *piece = decode(d, y, T, &size);
-            assert_non_null(strstr(text.data, piece));
-            tokens += T;
+            const char *place = strstr(text.data, piece);
+            assert_non_null(place);
+            offsets[i] = (int)(place - text.data);
             bytes += (double)size;
             free(piece);
-            if (i > 0) { /* consecutive windows meet without a gap, but where a run ends */
-                char *two = decode(d, joined, 2 * T, &size);
-                neighbours += strstr(text.data, two) != NULL;
-                free(two);
-            }
-            memcpy(joined, y, sizeof y);
         }
-        assert_true(neighbours >= gm_data_validation_count(d) * 8 / 10);
-        if (!(fabs(gm_data_bytes_per_token(d) - bytes / tokens) < 0.05 * bytes / tokens))
-            fail_msg("bytes per token %g, counted %g", gm_data_bytes_per_token(d), bytes / tokens);
+        int low = offsets[0], high = offsets[0];
+        for (int64_t i = 0; i < 16; i++) {
+            low = GM_MIN(low, offsets[i]);
+            high = GM_MAX(high, offsets[i]);
+        }
+        assert_true(high - low > (int)text.size / 2);
+        qsort(offsets, (size_t)count, sizeof *offsets, by_offset);
+        int neighbours = 0;
+        for (int64_t i = 1; i < count; i++) {
+            /* T tokens further on, in bytes: T, or a little more where characters are longer */
+            int gap = offsets[i] - offsets[i - 1];
+            assert_true(gap >= T);
+            neighbours += gap < (k ? 2 * T : T + 1);
+        }
+        assert_true(neighbours > count * 9 / 10);
+        if (!(fabs(gm_data_bytes_per_token(d) - bytes / (double)(count * T)) < 0.01))
+            fail_msg("bytes per token %g, counted %g", gm_data_bytes_per_token(d), bytes / (double)(count * T));
+        gm_free(offsets);
         gm_data_free(d);
     }
     gm_text_free(&text);
@@ -345,6 +360,33 @@ static void altered_token_files_are_refused(void **state) {
         gm_status status = gm_data_open(&d, &options, &err);
         if (status != GM_EFORMAT || err.offset != (int64_t)n)
             fail_msg("cut to %zu of %zu: status %d, offset %lld, %s", n, size, (int)status, (long long)err.offset, err.msg);
+    }
+    /* sound hashes over unsound content: the index and every token are checked all the same */
+    uint64_t *words = (uint64_t *)whole, grains_at = 10 + words[7] / 8;
+    static const struct {
+        int word;
+        uint64_t value;
+    } lies[] = {{0, 5}, {4, 1u << 30}, {5, 1u << 30}};
+    for (int i = 0; i < 4; i++) {
+        uint64_t *records = words + grains_at, kept[8], tokens_at = 8 * (grains_at + 4 * words[8]);
+        uint16_t first;
+        memcpy(kept, records, sizeof kept);
+        memcpy(&first, whole + tokens_at, 2);
+        if (i < 3)
+            records[lies[i].word] = lies[i].value;
+        else {
+            memcpy(whole + tokens_at, &(uint16_t){60000}, 2);
+            records[3] = gm_hash(whole + tokens_at, (records[4] - records[0]) * 2, 0);
+        }
+        words[9] = 0;
+        words[9] = gm_hash(whole + 80, tokens_at - 80, gm_hash(whole, 80, 0));
+        assert_int_equal(gm_file_write(tokens_path, whole, size, NULL), GM_OK);
+        gm_error err = {.offset = -1};
+        gm_status status = gm_data_open(&d, &options, &err);
+        if (status != GM_EFORMAT || err.offset < 80 || !strstr(err.msg, i == 3 ? "vocabulary" : "index"))
+            fail_msg("lie %d: status %d, %s", i, (int)status, err.msg);
+        memcpy(records, kept, sizeof kept);
+        memcpy(whole + tokens_at, &first, 2);
     }
     /* sizes that overflow when multiplied */
     for (int field = 2; field < 9; field++) {
