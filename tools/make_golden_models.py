@@ -200,7 +200,7 @@ def main():
         if "--check" in sys.argv and not name.startswith("ghostmax"):
             from transformers import AutoModelForCausalLM
 
-            stock = AutoModelForCausalLM.from_pretrained(folder, torch_dtype=torch.float64, attn_implementation="eager").eval()
+            stock = AutoModelForCausalLM.from_pretrained(folder, torch_dtype=torch.float32, attn_implementation="eager").eval()
             with torch.no_grad():
                 line += f", transformers differ by {(stock(tokens).logits - logits).abs().max():.1e}"
         print(line)
