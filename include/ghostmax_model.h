@@ -219,6 +219,7 @@ typedef struct gm_train_options {
     bool decay_norm_gains;                        /* the paper's --wd_LN_gamma */
     gm_schedule schedule;
     int64_t warmup, eval_every, eval_sequences, log_every, checkpoint_every; /* in steps; 0: only at the end (eval: never) */
+    int64_t measure_every, measure_sequences; /* norms, kurtosis and sinks into metrics.jsonl while they grow; 0: never; 16 sequences */
     uint64_t seed;
 } gm_train_options;
 void gm_train_defaults(gm_train_options *options);

@@ -20,6 +20,8 @@ json_t *gm_identity_of(const gm_model_config *c, const gm_train_options *o, cons
                     {"eval_every", o->eval_every},
                     {"eval_sequences", o->eval_sequences},
                     {"log_every", o->log_every},
+                    {"measure_every", o->measure_every},
+                    {"measure_sequences", o->measure_sequences},
                     {"family", c->family},
                     {"vocab", c->vocab},
                     {"model_context", c->context},

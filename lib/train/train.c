@@ -34,6 +34,7 @@ void gm_train_defaults(gm_train_options *o) {
                             .schedule = GM_SCHEDULE_CONSTANT,
                             .warmup = 100,
                             .eval_sequences = 256,
+                            .measure_sequences = 16,
                             .log_every = 10,
                             .seed = 1};
 }
@@ -57,8 +58,9 @@ static gm_status check_options(const gm_train_options *o, gm_error *err) {
     if (!(o->eps > 0) || !(o->weight_decay >= 0) || !(o->clip >= 0))
         return gm_fail(err, GM_EINVAL, "eps must be positive, weight decay and clip 0 or more (eps %g, weight decay %g, clip %g)", o->eps,
                        o->weight_decay, o->clip);
-    if (o->warmup < 0 || o->eval_every < 0 || o->eval_sequences < 0 || o->log_every < 0 || o->checkpoint_every < 0)
-        return gm_fail(err, GM_EINVAL, "warm-up, eval, log and checkpoint intervals must be 0 or more");
+    if (o->warmup < 0 || o->eval_every < 0 || o->eval_sequences < 0 || o->log_every < 0 || o->checkpoint_every < 0 ||
+        o->measure_every < 0 || o->measure_sequences < 0)
+        return gm_fail(err, GM_EINVAL, "warm-up and the intervals of eval, log, checkpoint and measure must be 0 or more");
     return GM_OK;
 }
 
@@ -195,16 +197,37 @@ static gm_status validate(run *r, gm_error *err) {
     return GM_OK;
 }
 
-static gm_status log_step(run *r, double step_seconds, gm_error *err) {
+/* What measure says of the model as it is now, into the log line: the curves of outliers while they grow. */
+static gm_status measure(run *r, json_t *line, gm_error *err) {
+    static const char *const fields[] = {
+        "max_inf_norm", "max_inf_norm_without_first", "avg_kurtosis", "max_kurtosis", "sink_rate", "sink_mass", "null_mass", "first_norm",
+        "backcopy_loss"};
+    gm_measure_options o = {.sequences = r->o.measure_sequences, .context = r->o.context};
+    char *text = NULL;
+    GM_TRY(gm_measure_model(r->model, r->data, &o, &text, err));
+    json_t *all = json_loads(text, 0, NULL);
+    free(text);
+    for (int i = 0; i < GM_COUNT(fields); i++) {
+        json_t *value = json_object_get(all, fields[i]);
+        if (value)
+            json_object_set(line, fields[i], value);
+    }
+    json_decref(all);
+    return GM_OK;
+}
+
+static gm_status log_step(run *r, double step_seconds, bool measured, gm_error *err) {
     json_t *line = json_pack("{s:I, s:f, s:f, s:f, s:f}", "step", (json_int_t)r->step, "loss", r->loss, "grad_norm", r->grad_norm, "lr",
                              r->lr, "step_seconds", step_seconds);
     if (line && !isnan(r->val_loss))
         json_object_set_new(line, "val_loss", isfinite(r->val_loss) ? json_real(r->val_loss) : json_null());
-    char *text = line ? json_dumps(line, JSON_COMPACT) : NULL;
+    gm_status status = line ? GM_OK : gm_fail_memory(err, 256);
+    if (status == GM_OK && measured)
+        status = measure(r, line, err);
+    char *text = status == GM_OK ? json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(line);
-    if (!text)
-        return gm_fail_memory(err, 256);
-    gm_status status = gm_jsonl_add(&r->log, text, err);
+    if (text)
+        status = gm_jsonl_add(&r->log, text, err);
     free(text);
     return status;
 }
@@ -297,8 +320,9 @@ static gm_status run_steps(run *r, gm_train_callback callback, void *user, gm_er
         if (last || (o->eval_every && r->step % o->eval_every == 0))
             GM_TRY(validate(r, err));
         double tokens_per_s = (double)(o->batch * o->context) / step_seconds;
-        if (last || !isnan(r->val_loss) || r->step == 1 || (o->log_every && r->step % o->log_every == 0))
-            GM_TRY(log_step(r, elapsed, err));
+        bool measured = o->measure_every && (last || r->step % o->measure_every == 0);
+        if (last || measured || !isnan(r->val_loss) || r->step == 1 || (o->log_every && r->step % o->log_every == 0))
+            GM_TRY(log_step(r, elapsed, measured, err));
         gm_train_progress progress = {.step = r->step,
                                       .steps = o->steps,
                                       .resumed_at = r->resumed_at,
