@@ -1,0 +1,378 @@
+/* A measuring pass over a tiny model: the contract's fields, agreement with a pass that keeps everything, and no side effects. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "measure.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static gm_ctx *ctx;
+static gm_data *data;
+enum { T = 24, SEQUENCES = 6 };
+
+static gm_model *model_of(const char *preset, const char *variant, const char *overrides) {
+    gm_model_config cfg;
+    gm_model *m;
+    gm_error err;
+    assert_int_equal(gm_model_config_preset(&cfg, preset, &err), GM_OK);
+    if (gm_model_config_override(&cfg, overrides, &err) != GM_OK)
+        fail_msg("%s", err.msg);
+    assert_int_equal(gm_variant_parse(&cfg.attention, variant, &err), GM_OK);
+    cfg.vocab = gm_tokenizer_vocab(gm_data_tokenizer(data));
+    cfg.context = T;
+    if (gm_model_create(&m, ctx, &cfg, 5, &err) != GM_OK)
+        fail_msg("%s", err.msg);
+    for (int i = 0; i < m->param_count; i++) { /* livelier than an init: outliers and uneven heads */
+        const gm_param *p = &m->params[i];
+        for (int64_t j = 0; j < p->rows * p->cols; j++)
+            m->weights[p->offset + j] *= p->kind == GM_PARAM_LINEAR ? 6.0f : 1.0f;
+    }
+    return m;
+}
+
+static char *measure_text(gm_model *m, const gm_measure_options *options) {
+    char *text;
+    gm_error err;
+    if (gm_measure_model(m, data, options, &text, &err) != GM_OK)
+        fail_msg("%s", err.msg);
+    return text;
+}
+
+static json_t *measure(gm_model *m, const gm_measure_options *options) {
+    char *text = measure_text(m, options);
+    json_t *root = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
+    free(text);
+    assert_non_null(root);
+    return root;
+}
+
+static double number(const json_t *object, const char *name) {
+    const json_t *value = json_object_get(object, name);
+    if (!json_is_number(value))
+        fail_msg("\"%s\" is no number", name);
+    return json_number_value(value);
+}
+
+static void near(double got, double want, double tolerance, const char *what) {
+    if (!(fabs(got - want) <= tolerance * fmax(1.0, fabs(want))))
+        fail_msg("%s: got %.12g, want %.12g", what, got, want);
+}
+
+/* ---- an oracle that keeps every activation and loops over the whole afterwards */
+
+enum { SITES = 15, LAYERS = 2, WIDTH = 32, HEADS = 2 };
+static struct kept {
+    float x[SEQUENCES * T * WIDTH];
+    int64_t rows;
+} kept[LAYERS + 1][SITES];
+static double mass[LAYERS][HEADS][SEQUENCES], null_of[LAYERS][HEADS][SEQUENCES];
+
+static void keep(void *user, const gm_tap_view *v) {
+    (void)user;
+    int layer = v->layer < 0 ? LAYERS : v->layer;
+    if (v->site == GM_SITE_WEIGHTS) {
+        double a = 0, null = 0;
+        for (int t = 0; t < T; t++) {
+            a += v->x[t * v->stride] / T;
+            null += v->null_mass ? v->null_mass[t] / T : 0;
+        }
+        mass[layer][v->h][v->b] = a;
+        null_of[layer][v->h][v->b] = null;
+    }
+    if (v->b >= 0 || v->cols != WIDTH)
+        return;
+    struct kept *k = &kept[layer][v->site];
+    for (int64_t r = 0; r < v->rows; r++)
+        memcpy(k->x + r * WIDTH, v->x + r * v->stride, WIDTH * sizeof(float));
+    k->rows = v->rows;
+}
+
+static void kept_norm_and_kurtosis(const struct kept *k, int64_t group_rows, double *inf_norm, double *kurtosis) {
+    int64_t groups = k->rows / group_rows, n = group_rows * WIDTH;
+    *inf_norm = *kurtosis = 0;
+    for (int64_t g = 0; g < groups; g++) {
+        const float *x = k->x + g * n;
+        double mean = 0, s2 = 0, m4 = 0, max = 0;
+        for (int64_t i = 0; i < n; i++)
+            mean += x[i] / (double)n;
+        for (int64_t i = 0; i < n; i++) {
+            s2 += pow(x[i] - mean, 2) / (double)(n - 1);
+            m4 += pow(x[i] - mean, 4) / (double)n;
+            max = fmax(max, fabs((double)x[i]));
+        }
+        *inf_norm += max / (double)groups;
+        *kurtosis += m4 / (s2 * s2 + 1e-6) / (double)groups;
+    }
+}
+
+static void check_against_oracle(const char *convention) {
+    gm_model *m = model_of("gpt2-nano", "softmax1", "layers=2,heads=2,width=32");
+    int32_t x[SEQUENCES * T], y[SEQUENCES * T];
+    double loss;
+    gm_data_validation(data, 0, SEQUENCES, x, y);
+    gm_tap tap = {.fn = keep, .attention = true};
+    assert_int_equal(gm_model_forward_loss(m, x, y, SEQUENCES, T, &tap, &loss, NULL, NULL), GM_OK);
+    /* in batches of 4 and 2 */
+    json_t *root = measure(m, &(gm_measure_options){.sequences = SEQUENCES, .batch = 4, .convention = convention});
+    bool opt = convention && strcmp(convention, "opt-code") == 0, bert = convention && strcmp(convention, "bert-code") == 0;
+    near(number(root, "loss"), loss, 1e-6, "loss");
+    assert_int_equal(json_integer_value(json_object_get(root, "sequences")), SEQUENCES);
+    assert_int_equal(json_integer_value(json_object_get(root, "context")), T);
+
+    double sum = 0, max_kurtosis = 0, max_block = 0, max_ffn = 0, max_all = 0;
+    int count = 0;
+    const json_t *tensors = json_object_get(root, "tensors");
+    assert_int_equal(json_array_size(tensors), LAYERS * 5 + 1);
+    for (size_t i = 0; i < json_array_size(tensors); i++) {
+        const json_t *tensor = json_array_get(tensors, i);
+        const char *name = json_string_value(json_object_get(tensor, "name"));
+        const char *site_name = json_string_value(json_object_get(tensor, "site"));
+        int layer = (int)json_integer_value(json_object_get(tensor, "layer")), site = 0;
+        while (strcmp(gm_site_name((gm_site)site), site_name) != 0)
+            site++;
+        bool ffn = site == GM_SITE_FFN_OUT, norm2 = site == GM_SITE_NORM2;
+        double inf_norm, kurtosis;
+        kept_norm_and_kurtosis(&kept[layer < 0 ? LAYERS : layer][site], opt && (ffn || norm2) ? 1 : T, &inf_norm, &kurtosis);
+        near(number(tensor, "inf_norm"), inf_norm, 1e-5, name);
+        near(number(tensor, "kurtosis"), kurtosis, 1e-5, name);
+        bool averaged = !bert || ffn || site == GM_SITE_NORM_FINAL || (site == GM_SITE_NORM1 && layer == 1);
+        assert_int_equal(json_is_true(json_object_get(tensor, "averaged")), averaged);
+        sum += averaged ? kurtosis : 0;
+        max_kurtosis = fmax(max_kurtosis, averaged ? kurtosis : 0);
+        count += averaged;
+        max_all = fmax(max_all, inf_norm);
+        max_ffn = fmax(max_ffn, ffn ? inf_norm : 0);
+        max_block = fmax(max_block, site == GM_SITE_BLOCK ? inf_norm : 0);
+    }
+    near(number(root, "avg_kurtosis"), sum / count, 1e-5, "avg_kurtosis");
+    near(number(root, "max_kurtosis"), max_kurtosis, 1e-5, "max_kurtosis");
+    near(number(root, "max_inf_norm"), max_block, 1e-5, "max_inf_norm");
+    near(number(root, "max_ffn_inf_norm"), max_ffn, 1e-5, "max_ffn_inf_norm");
+    near(number(root, "max_all_inf_norm"), max_all, 1e-5, "max_all_inf_norm");
+
+    double sinks = 0, sink_mass = 0, null_mass = 0;
+    for (int l = 0; l < LAYERS; l++) {
+        for (int h = 0; h < HEADS; h++) {
+            for (int b = 0; b < SEQUENCES; b++) {
+                sinks += mass[l][h][b] > 0.3;
+                sink_mass += mass[l][h][b];
+                null_mass += null_of[l][h][b];
+            }
+        }
+    }
+    double heads = LAYERS * HEADS * SEQUENCES;
+    near(number(root, "sink_rate"), 100 * sinks / heads, 1e-6, "sink_rate");
+    near(number(root, "sink_mass"), sink_mass / heads, 1e-6, "sink_mass");
+    near(number(root, "null_mass"), null_mass / heads, 1e-6, "null_mass");
+    near(number(root, "unspent"), null_mass / heads, 1e-5, "unspent"); /* softmax1: what is not spent is the null's */
+    assert_true(number(root, "null_mass") > 0.01);
+    json_decref(root);
+    gm_model_free(m);
+}
+
+static void test_ours(void **state) {
+    (void)state;
+    check_against_oracle(NULL);
+}
+
+static void test_opt_code(void **state) {
+    (void)state;
+    check_against_oracle("opt-code");
+}
+
+static void test_bert_code(void **state) {
+    (void)state;
+    check_against_oracle("bert-code");
+}
+
+/* ---- the contract */
+
+static void test_contract_fields(void **state) {
+    (void)state;
+    static const char *const models[][3] = {{"gpt2-nano", "softmax", "layers=2,heads=2,width=32"},
+                                            {"words-mini", "clipped:gamma=-0.03,zeta=1.03", "layers=1,heads=2,width=32"},
+                                            {"llama-260k", "sink+gated", "layers=2,heads=4,kv-heads=2,width=32,ffn=48"}};
+    static const char *const numbers[] = {"loss",
+                                          "max_inf_norm",
+                                          "max_ffn_inf_norm",
+                                          "max_all_inf_norm",
+                                          "avg_kurtosis",
+                                          "max_kurtosis",
+                                          "sink_rate",
+                                          "sink_mass",
+                                          "null_mass",
+                                          "unspent",
+                                          "weight_kurtosis",
+                                          "weight_kurtosis_max",
+                                          "weight_inf_norm",
+                                          "weight_inf_norm_max",
+                                          "massive_count",
+                                          "max_inf_norm_without_first",
+                                          "avg_kurtosis_without_first",
+                                          "max_kurtosis_without_first",
+                                          "sink_rate_without_first"};
+    static const char *const arrays[] = {"tensors", "weights", "layers", "heads", "massive", "outlier_features"};
+    for (int i = 0; i < 3; i++) {
+        gm_model *m = model_of(models[i][0], models[i][1], models[i][2]);
+        json_t *root = measure(m, &(gm_measure_options){.sequences = 3});
+        assert_string_equal(json_string_value(json_object_get(root, "schema")), "ghostmax.measure/1");
+        assert_true(json_is_true(json_object_get(root, "bos")));
+        for (int j = 0; j < GM_COUNT(numbers); j++)
+            number(root, numbers[j]);
+        for (int j = 0; j < GM_COUNT(arrays); j++)
+            assert_true(json_is_array(json_object_get(root, arrays[j])));
+        const json_t *classes = json_object_get(root, "token_classes");
+        static const char *const class_names[] = {"bos", "whitespace", "punctuation", "words", "digits"};
+        for (int j = 0; j < 5; j++)
+            assert_non_null(json_object_get(classes, class_names[j]));
+        assert_int_equal(json_array_size(json_object_get(root, "heads")), m->cfg.layers * m->cfg.heads);
+        if (i == 0)
+            near(number(root, "null_mass"), 0.0, 1e-6, "softmax has no null mass");
+        json_decref(root);
+        gm_model_free(m);
+    }
+}
+
+static void test_weights(void **state) {
+    (void)state;
+    gm_model *m = model_of("words-mini", "softmax", "layers=1,heads=2,width=32");
+    float *wo = gm_model_weight(m, GM_P_WO, 0);
+    for (int i = 0; i < 32 * 32; i++)
+        wo[i] = i % 2 ? 0.5f : -0.5f;
+    wo[7] = -9.0f;
+    gm_moments moments = gm_moments_of(ctx, wo, 32 * 32);
+    json_t *root = measure(m, &(gm_measure_options){.sequences = 1});
+    const json_t *weights = json_object_get(root, "weights");
+    /* wte, wpe, q, k, v, wo, w1, w2, head; no norm gains */
+    assert_int_equal(json_array_size(weights), 9);
+    double sum = 0;
+    bool seen = false;
+    for (size_t i = 0; i < json_array_size(weights); i++) {
+        const json_t *weight = json_array_get(weights, i);
+        sum += number(weight, "kurtosis");
+        if (strcmp(json_string_value(json_object_get(weight, "name")), "blocks.0.wo") == 0) {
+            seen = true;
+            near(number(weight, "kurtosis"), gm_kurtosis(&moments, 0.0), 1e-8, "wo");
+            near(number(weight, "inf_norm"), 9.0, 1e-8, "wo");
+        }
+    }
+    assert_true(seen);
+    near(number(root, "weight_kurtosis"), sum / 9, 1e-7, "weight_kurtosis");
+    near(number(root, "weight_inf_norm_max"), 9.0, 1e-8, "weight_inf_norm_max");
+    near(number(root, "weight_kurtosis_max"), gm_kurtosis(&moments, 0.0), 1e-8, "weight_kurtosis_max");
+    json_decref(root);
+    gm_model_free(m);
+}
+
+/* A planted massive activation comes back with its place. */
+static void test_massive_is_found(void **state) {
+    (void)state;
+    gm_model *m = model_of("words-mini", "softmax", "layers=1,heads=2,width=32");
+    memset(m->weights, 0, (size_t)m->param_elements * sizeof(float)); /* the residual stream is the embedding */
+    float *wte = gm_model_weight(m, GM_P_WTE, -1);
+    for (int64_t i = 0; i < m->cfg.vocab * 32; i++)
+        wte[i] = i % 2 ? 0.1f : -0.1f;
+    int32_t bos = gm_tokenizer_bos(gm_data_tokenizer(data));
+    wte[bos * 32 + 9] = -700.0f;
+    json_t *root = measure(m, &(gm_measure_options){.sequences = 2});
+    assert_int_equal(number(root, "massive_count"), 2);
+    assert_int_equal(number(root, "massive_count_without_first"), 0);
+    const json_t *massive = json_array_get(json_object_get(root, "massive"), 1);
+    near(number(massive, "value"), -700.0, 1e-7, "value");
+    assert_int_equal(number(massive, "dim"), 9);
+    assert_int_equal(number(massive, "layer"), 0);
+    assert_int_equal(number(massive, "position"), 0);
+    assert_int_equal(number(massive, "token"), bos);
+    assert_int_equal(number(massive, "sequence"), 1);
+    near(number(root, "max_inf_norm"), 700.0, 1e-7, "max_inf_norm");
+    near(number(root, "max_inf_norm_without_first"), 0.1, 1e-6, "max_inf_norm_without_first");
+    json_decref(root);
+    gm_model_free(m);
+}
+
+/* Measuring changes nothing, and the same inputs give the same bytes. */
+static void test_repeatable_and_read_only(void **state) {
+    (void)state;
+    gm_model *m = model_of("gpt2-nano", "softmax1", "layers=2,heads=2,width=32");
+    size_t bytes = (size_t)m->param_elements * sizeof(float);
+    float *before = malloc(bytes);
+    memcpy(before, m->weights, bytes);
+    int32_t x[2 * T], y[2 * T];
+    double loss, again;
+    gm_data_validation(data, 0, 2, x, y);
+    assert_int_equal(gm_model_loss(m, x, y, 2, T, &loss, NULL, NULL), GM_OK);
+    char *first = measure_text(m, &(gm_measure_options){.sequences = 4}), *second = measure_text(m, &(gm_measure_options){.sequences = 4});
+    assert_string_equal(first, second);
+    assert_int_equal(gm_model_loss(m, x, y, 2, T, &again, NULL, NULL), GM_OK);
+    assert_true(loss == again);
+    assert_memory_equal(before, m->weights, bytes);
+    free(first);
+    free(second);
+    free(before);
+    gm_model_free(m);
+}
+
+static void test_nan_becomes_null(void **state) {
+    (void)state;
+    gm_model *m = model_of("gpt2-nano", "softmax", "layers=1,heads=2,width=32");
+    gm_model_weight(m, GM_P_W2, 0)[3] = NAN;
+    json_t *root = measure(m, &(gm_measure_options){.sequences = 2});
+    assert_true(json_is_null(json_object_get(root, "loss")));
+    assert_true(json_is_null(json_object_get(root, "max_inf_norm")));
+    assert_true(json_is_null(json_object_get(root, "avg_kurtosis")));
+    assert_true(json_is_null(json_object_get(root, "weight_kurtosis")));
+    assert_true(json_is_null(json_object_get(root, "weight_inf_norm_max")));
+    json_decref(root);
+    gm_model_free(m);
+}
+
+static void test_refusals(void **state) {
+    (void)state;
+    gm_model *m = model_of("gpt2-nano", "softmax", "layers=1,heads=2,width=32");
+    gm_error err;
+    char *text = (char *)"";
+    assert_int_equal(gm_measure_model(m, data, &(gm_measure_options){.convention = "opt-cod"}, &text, &err), GM_EINVAL);
+    assert_null(text);
+    assert_non_null(strstr(err.msg, "did you mean opt-code"));
+    assert_int_equal(gm_measure_model(m, data, &(gm_measure_options){.sequences = -1}, &text, &err), GM_EINVAL);
+    gm_model_free(m);
+}
+
+static int setup(void **state) {
+    (void)state;
+    gm_error err;
+    if (gm_ctx_create(&ctx, NULL, &err) || gm_data_open(&data, &(gm_data_options){.source = "bb", .context = T}, &err)) {
+        print_error("%s\n", err.msg);
+        return 1;
+    }
+    return 0;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    gm_data_free(data);
+    gm_ctx_free(ctx);
+    return 0;
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_ours),
+        cmocka_unit_test(test_opt_code),
+        cmocka_unit_test(test_bert_code),
+        cmocka_unit_test(test_contract_fields),
+        cmocka_unit_test(test_weights),
+        cmocka_unit_test(test_massive_is_found),
+        cmocka_unit_test(test_repeatable_and_read_only),
+        cmocka_unit_test(test_nan_becomes_null),
+        cmocka_unit_test(test_refusals),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
