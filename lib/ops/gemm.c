@@ -110,6 +110,6 @@ bool gm_gemm_limit(const char *isa) {
 
 void gm_gemm(const gm_ctx *ctx, bool trans_a, bool trans_b, int64_t M, int64_t N, int64_t K, float alpha, const float *A, int64_t lda,
              const float *B, int64_t ldb, float beta, float *C, int64_t ldc) {
-    if (M > 0 && N > 0)
-        (ctx->plain_gemm ? gemm_plain : gemm_library)(ctx, trans_a, trans_b, M, N, K, alpha, A, lda, B, ldb, beta, C, ldc);
+    if (M > 0 && N > 0) /* oneDNN leaves C alone when K = 0, instead of scaling it */
+        (ctx->plain_gemm || K == 0 ? gemm_plain : gemm_library)(ctx, trans_a, trans_b, M, N, K, alpha, A, lda, B, ldb, beta, C, ldc);
 }
