@@ -1,5 +1,6 @@
-/* stories.c -- the story grammar's interpreter. The grammar itself is data: sentences (stories_sentences.def, stories_plots.def) and words
- * (stories_words.def, stories_world.def). A rule is a list of texts; one is chosen and read from left to right:
+/* stories.c -- the story grammar's interpreter. The grammar itself is data: sentences (stories_sentences.def, stories_plots.def,
+ * stories_tales.def) and words (stories_words.def, stories_world.def). A rule is a list of texts; one is chosen and read from left to
+ * right:
  *
  *   plain words     written with spaces, capitals, a/an and punctuation put right (`a` before a vowel sound is `an`; `?"` swallows a comma)
  *   [x|y|]          one of x, y, nothing
@@ -20,9 +21,9 @@
 
 enum { MALE, FEMALE, GENDERS };
 enum { CHILD = 1, ADULT = 2, ELDER = 4 };
-enum { SMALL = 1, FRAGILE = 2, PRECIOUS = 4, TOOL = 8, READ = 16, MUSIC = 32, WEAR = 64, TOY = 128 };
+enum { SMALL = 1, FRAGILE = 2, PRECIOUS = 4, TOOL = 8, READ = 16, MUSIC = 32, WEAR = 64, TOY = 128, METAL = 256, WOOD = 512, CLOTH = 1024 };
 enum { VILLAGE = 1, SEA = 2, FOREST = 4, TOWN = 8, FARM = 16, MOUNTAIN = 32, SETTINGS = 6, ANYWHERE = 63 };
-enum { PLURAL = 1, INDOORS = 2, OUTDOORS = 4 };
+enum { PLURAL = 1, HOME = 1 };
 
 /* ---- the lists */
 typedef struct rule {
@@ -37,6 +38,7 @@ typedef struct rule {
 static const rule rules[] = {
 #include "stories_plots.def"
 #include "stories_sentences.def"
+#include "stories_tales.def"
 #include "stories_words.def"
 };
 
@@ -131,7 +133,7 @@ typedef struct frame {
     const struct frame *caller;
 } frame;
 
-enum { MOST = 20 };         /* the last number with a name */
+enum { MOST = 30 };         /* the last number with a name */
 enum { INDEX_SIZE = 2048 }; /* a power of two, at least twice the rules */
 _Static_assert(sizeof(rules) / sizeof(rules[0]) * 2 <= INDEX_SIZE, "index too small");
 
@@ -152,7 +154,8 @@ typedef struct story {
     int sentence;
     char last_of[GENDERS];
     int16_t memo[sizeof(rules) / sizeof(rules[0])]; /* the remembered choice + 1 */
-    uint16_t index[INDEX_SIZE];                     /* rule + 1 by name */
+    uint8_t recent[sizeof(rules) / sizeof(rules[0])][2];
+    uint16_t index[INDEX_SIZE]; /* rule + 1 by name */
 } story;
 
 static int below(story *s, int n) {
@@ -245,6 +248,11 @@ static void write_mark(story *s, char mark) {
     }
 }
 
+/* A wrong name in the grammar is our own error; the tests look for its mark. */
+static void write_error(story *s) {
+    gm_text_bytes(s->out, "#", 1);
+}
+
 static void write_paragraph(story *s) {
     if (last_written(s, 0) != '\n')
         gm_text_bytes(s->out, "\n", 1);
@@ -291,7 +299,7 @@ static void index_rules(story *s) {
     }
 }
 
-/* -1: no such rule (our own error; the tests look for its mark, `#`, in the text). */
+/* -1: no such rule. */
 static int find_rule(const story *s, const char *name, size_t n) {
     for (uint32_t h = name_hash(name, n);; h++) {
         int i = s->index[h & (INDEX_SIZE - 1)] - 1;
@@ -301,7 +309,15 @@ static int find_rule(const story *s, const char *name, size_t n) {
 }
 
 static int choose(story *s, int r) {
-    return rules[r].ranked ? ranked(s, rules[r].count) : below(s, rules[r].count);
+    int chosen = 0;
+    for (int attempt = 0; attempt < 3; attempt++) { /* twice the same in a row reads badly */
+        chosen = rules[r].ranked ? ranked(s, rules[r].count) : below(s, rules[r].count);
+        if (chosen + 1 != s->recent[r][0] && chosen + 1 != s->recent[r][1])
+            break;
+    }
+    s->recent[r][1] = s->recent[r][0];
+    s->recent[r][0] = (uint8_t)(chosen + 1);
+    return chosen;
 }
 
 static int remember(story *s, int r) {
@@ -320,7 +336,7 @@ static void expand(story *s, const frame *f, const char *text, size_t n);
 static void expand_rule(story *s, const frame *f, const char *name, size_t n) {
     int r = find_rule(s, name, n);
     if (r < 0) {
-        write_mark(s, '#');
+        write_error(s);
         return;
     }
     const char *text = rules[r].texts[choose(s, r)];
@@ -359,10 +375,10 @@ static void write_name(story *s, const being *b) {
 }
 
 /* The word of a pair that goes with the gender: attribute, male, female. */
+enum { HE, HIM, HIS, YOUNG, GROWN };
 static const char *const gendered[][3] = {
-    {"he", "he", "she"},     {"obj", "him", "her"},      {"poss", "his", "her"},           {"self", "himself", "herself"},
-    {"own", "his", "hers"},  {"son", "son", "daughter"}, {"brother", "brother", "sister"}, {"lad", "lad", "lass"},
-    {"sir", "sir", "madam"}, {"king", "king", "queen"},  {"prince", "prince", "princess"}, {"grand", "grandson", "granddaughter"},
+    [HE] = {"he", "he", "she"},         [HIM] = {"obj", "him", "her"},       [HIS] = {"poss", "his", "her"},
+    [YOUNG] = {"young", "boy", "girl"}, [GROWN] = {"grown", "man", "woman"},
 };
 
 /* {A} who does it; {A.him} to whom; {A.his} whose; .name always the name; the rest as listed. */
@@ -371,12 +387,11 @@ static void write_being(story *s, char slot, const char *attribute, size_t n) {
     for (int i = 0; i < GM_COUNT(gendered); i++)
         if (attribute_is(attribute, n, gendered[i][0])) {
             write_words(s, gendered[i][1 + b->gender]);
-            if (i < 4)
-                mention(s, slot);
+            mention(s, slot);
             return;
         }
     if (attribute_is(attribute, n, "kind"))
-        write_words(s, b->animal ? b->animal->name : b->age == CHILD ? (b->gender ? "girl" : "boy") : (b->gender ? "woman" : "man"));
+        write_words(s, b->animal ? b->animal->name : gendered[b->age == CHILD ? YOUNG : GROWN][1 + b->gender]);
     else if (attribute_is(attribute, n, "role"))
         write_words(s, b->role->name);
     else if (attribute_is(attribute, n, "work"))
@@ -392,9 +407,9 @@ static void write_being(story *s, char slot, const char *attribute, size_t n) {
         bool pronoun = near && !attribute_is(attribute, n, "name") && (same || below(s, 4));
         bool whose = attribute_is(attribute, n, "his");
         if (pronoun)
-            write_words(s, gendered[whose ? 2 : attribute_is(attribute, n, "him") ? 1 : 0][1 + b->gender]);
+            write_words(s, gendered[whose ? HIS : attribute_is(attribute, n, "him") ? HIM : HE][1 + b->gender]);
         else {
-            if (b->role && b->role != s->beings[3].role && !attribute_is(attribute, n, "name") && below(s, 5) == 0) {
+            if (b->role && !whose && !attribute_is(attribute, n, "name") && below(s, 5) == 0) {
                 write_words(s, "the");
                 write_words(s, b->role->name);
             } else
@@ -426,10 +441,7 @@ static void write_place(story *s, char slot, const char *attribute, size_t n) {
 
 /* The word of a pair that goes with the number: attribute, one, many. */
 static const char *const numbered[][3] = {
-    {"it", "it", "them"},   {"they", "it", "they"},    {"was", "was", "were"},           {"is", "is", "are"},
-    {"has", "has", "have"}, {"this", "this", "these"}, {"that", "that", "those"},        {"its", "its", "their"},
-    {"does", "does", "do"}, {"one", "one", "ones"},    {"belongs", "belongs", "belong"}, {"s", "is", "are"},
-    {"lies", "lay", "lay"},
+    {"it", "it", "them"}, {"they", "it", "they"}, {"was", "was", "were"}, {"is", "is", "are"}, {"this", "this", "these"},
 };
 
 static void write_item(story *s, const frame *f, char slot, const char *attribute, size_t n) {
@@ -451,7 +463,8 @@ static void write_item(story *s, const frame *f, char slot, const char *attribut
     else if (attribute_is(attribute, n, "at")) {
         if (is_being(t->holder)) {
             frame inner = {.args = {t->holder, 0, 0}, .caller = f};
-            expand_rule(s, &inner, "on_person", 9);
+            const char *rule_name = t->holder == 'D' ? "on_animal" : "on_person";
+            expand_rule(s, &inner, rule_name, strlen(rule_name));
         } else
             write_place(s, t->holder, "in", 2);
     } else {
@@ -521,7 +534,7 @@ static void write_slot(story *s, const frame *f, const char *text, size_t n) {
     else if (slot == 'N' || slot == 'K')
         write_number(s, slot, attribute, size);
     else
-        write_mark(s, '#');
+        write_error(s);
 }
 
 /* ---- directives */
@@ -562,7 +575,7 @@ static void expand_call(story *s, const frame *f, const char *text, size_t n) {
     if (name < n && text[name] == '=') {
         int memory = find_rule(s, text + name + 1, n - name - 1), r = name ? find_rule(s, text, name) : memory;
         if (memory < 0 || r < 0)
-            write_mark(s, '#');
+            write_error(s);
         else {
             const char *chosen = rules[r].texts[remember(s, memory) % rules[r].count];
             expand(s, f, chosen, strlen(chosen));
@@ -685,7 +698,8 @@ static void cast_things(story *s, const plot_kind *plot) {
                 taken |= s->items[j].kind == t->kind;
         } while (taken);
         t->quality = pick(s, "quality");
-        t->colour = pick(s, below(s, 2) ? "colour" : "material");
+        int made = t->kind->flags;
+        t->colour = pick(s, below(s, 2) ? "colour" : made & METAL ? "metal" : made & WOOD ? "wood" : made & CLOTH ? "cloth" : "colour");
         t->holder = "AAAB"[i];
     }
 }
@@ -695,7 +709,7 @@ static void cast_places(story *s, int setting) {
         bool taken;
         do {
             s->where[i] = &places[ranked(s, GM_COUNT(places))];
-            taken = !(s->where[i]->settings & setting) || (i == 0 && !(s->where[i]->flags & INDOORS));
+            taken = !(s->where[i]->settings & setting) || (i == 0) != (s->where[i]->flags == HOME);
             for (int j = 0; j < i; j++)
                 taken |= s->where[i] == s->where[j];
         } while (taken);
@@ -770,16 +784,9 @@ static void list_words(word_list *list, const char *text) {
     list_text(list, text, strlen(text), "");
 }
 
-static void list_name(word_list *list, const char *name) {
-    list_words(list, name);
-    const char *last = strrchr(name, ' ');
-    last = last ? last + 1 : name;
-    list_text(list, last, strlen(last), "'s");
-}
-
 void gm_story_words(gm_text *out) {
     word_list list = {.out = out};
-    list_words(&list, "a an the");
+    list_words(&list, "a an the some");
     for (int i = 0; i < GM_COUNT(gendered); i++) {
         list_words(&list, gendered[i][1]);
         list_words(&list, gendered[i][2]);
@@ -790,14 +797,13 @@ void gm_story_words(gm_text *out) {
     }
     for (int i = 0; i < GM_COUNT(rules); i++)
         for (int j = 0; j < rules[i].count; j++)
-            if (strcmp(rules[i].name, "pet"))
-                list_words(&list, rules[i].texts[j]);
-            else
-                list_name(&list, rules[i].texts[j]);
-    for (int i = 0; i < GM_COUNT(people); i++)
-        list_name(&list, people[i].name);
+            list_words(&list, rules[i].texts[j]);
+    for (int i = 0; i < GM_COUNT(people); i++) {
+        list_words(&list, people[i].name);
+        list_text(&list, people[i].name, strlen(people[i].name), "'s");
+    }
     for (int i = 0; i < GM_COUNT(roles); i++) {
-        list_name(&list, roles[i].name);
+        list_words(&list, roles[i].name);
         list_words(&list, roles[i].work);
     }
     for (int i = 0; i < GM_COUNT(animals); i++) {
