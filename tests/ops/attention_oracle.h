@@ -29,7 +29,7 @@ static bool oracle_sees(const gm_attention_shape *s, int64_t t, int64_t j) {
     return !(s->causal && j > position) && !(s->window && j <= position - s->window);
 }
 
-/* p_j of one row, lse, from the definition: subtract lse in the exponent, no running maximum. */
+/* p_j of one row; returns lse. */
 static double oracle_row(double *p, const double *s, const bool *seen, int64_t n, double sink) {
     double m = sink, z = 0;
     for (int64_t j = 0; j < n; j++) {
@@ -44,10 +44,9 @@ static double oracle_row(double *p, const double *s, const bool *seen, int64_t n
         z += exp(sink - m);
     for (int64_t j = 0; j < n; j++)
         z += seen[j] ? exp(s[j] - m) : 0;
-    double lse = m + log(z);
     for (int64_t j = 0; j < n; j++)
-        p[j] = seen[j] ? exp(s[j] - lse) : 0;
-    return lse;
+        p[j] = seen[j] ? exp(s[j] - m) / z : 0; /* not exp(s - lse): ln z vanishes beside a maximum of 1e17 */
+    return m + log(z);
 }
 
 static double oracle_weight(double p, gm_norm norm) {

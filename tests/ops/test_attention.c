@@ -235,10 +235,462 @@ static void oracle_differences(void **state) {
     gm_ctx_free(ctx);
 }
 
+/* ---- the zero prefix (Miller) */
+
+/* softmax_n for whole n is softmax behind n zero keys with zero values; checked forward and backward. */
+static void zero_prefix(void **state) {
+    (void)state;
+    for (int level = 0; gm_kernels_at(level); level++) {
+        gm_ctx *ctx = context(gm_kernels_at(level)->isa, 2);
+        for (int64_t n = 1; n <= 3; n++) {
+            const gm_attention_shape s = {.B = 2, .T = 45, .S = 45, .H = 4, .KV = 2, .D = 24, .causal = true};
+            gm_attention_shape longer = s;
+            longer.S += n;
+            buffers x = make(ctx, &s, 1, false), y = make(ctx, &longer, 1, false);
+            const int64_t row = s.KV * s.D;
+            memset(y.k, 0, (size_t)oracle_kv_size(&longer) * sizeof(float));
+            memset(y.v, 0, (size_t)oracle_kv_size(&longer) * sizeof(float));
+            memcpy(y.q, x.q, (size_t)oracle_q_size(&s) * sizeof(float));
+            memcpy(y.dout, x.dout, (size_t)oracle_q_size(&s) * sizeof(float));
+            for (int64_t b = 0; b < s.B; b++) {
+                memcpy(y.k + (b * longer.S + n) * row, x.k + b * s.S * row, (size_t)(s.S * row) * sizeof(float));
+                memcpy(y.v + (b * longer.S + n) * row, x.v + b * s.S * row, (size_t)(s.S * row) * sizeof(float));
+            }
+            const gm_norm sink = {(float)log((double)n), 1, 0};
+            forward(ctx, &x, sink, &s);
+            backward(ctx, &x, sink, &s);
+            forward(ctx, &y, GM_NORM_SOFTMAX, &longer);
+            backward(ctx, &y, GM_NORM_SOFTMAX, &longer);
+            for (int64_t i = 0; i < oracle_q_size(&s); i++)
+                assert_true(fabsf(x.o[i] - y.o[i]) <= 2e-6f && fabsf(x.dq[i] - y.dq[i]) <= 5e-6f);
+            for (int64_t i = 0; i < s.B * s.H * s.T; i++)
+                assert_true(fabsf(x.lse[i] - y.lse[i]) <= 2e-6f);
+            for (int64_t b = 0; b < s.B; b++) {
+                for (int64_t i = 0; i < s.S * row; i++) {
+                    const int64_t at = b * s.S * row + i, moved = (b * longer.S + n) * row + i;
+                    assert_true(fabsf(x.dk[at] - y.dk[moved]) <= 2e-5f && fabsf(x.dv[at] - y.dv[moved]) <= 2e-5f);
+                }
+            }
+            discard(&x);
+            discard(&y);
+        }
+        gm_ctx_free(ctx);
+    }
+}
+
+/* ---- traps */
+
+/* The sink is neither scaled with QK nor counted once per block of keys: with q = 0 every score is 0 whatever the scale, so that
+ * lse = ln(e^b + keys) and the output is e^0 / (e^b + keys) for each key. */
+static void sink_counts_once_unscaled(void **state) {
+    (void)state;
+    static const float scales[] = {0.01f, 0, 1, 30};
+    for (int level = 0; gm_kernels_at(level); level++) {
+        gm_ctx *ctx = context(gm_kernels_at(level)->isa, 2);
+        for (int i = 0; i < GM_COUNT(scales); i++) {
+            const gm_attention_shape s = {.B = 1, .T = 40, .S = 300, .H = 3, .KV = 3, .D = 9, .scale = scales[i]};
+            buffers x = make(ctx, &s, 1, true);
+            memset(x.q, 0, (size_t)oracle_q_size(&s) * sizeof(float));
+            for (int64_t e = 0; e < oracle_kv_size(&s); e++)
+                x.v[e] = 1;
+            forward(ctx, &x, (gm_norm){0, 1, 0}, &s);
+            for (int64_t h = 0; h < s.H; h++) {
+                const double z = exp((double)x.sinks[h]) + 300;
+                for (int64_t t = 0; t < s.T; t++) {
+                    assert_true(fabs(x.lse[h * s.T + t] - log(z)) <= 1e-6);
+                    assert_true(fabs(x.o[(t * s.H + h) * s.D] - 300 / z) <= 300 * 0x1p-24); /* 300 additions */
+                }
+            }
+            discard(&x);
+        }
+        gm_ctx_free(ctx);
+    }
+}
+
+/* Decoding one query with a cache gives the prefill's row, for every variant, to the last bit. */
+static void decode_equals_prefill(void **state) {
+    (void)state;
+    for (int level = 0; gm_kernels_at(level); level++) {
+        gm_ctx *ctx = context(gm_kernels_at(level)->isa, 2);
+        for (int n = 0; n < GM_COUNT(variants); n++) {
+            const gm_attention_shape s = {.B = 2, .T = 100, .S = 100, .H = 4, .KV = 2, .D = 20, .causal = true};
+            buffers x = make(ctx, &s, 1, variants[n].sinks);
+            forward(ctx, &x, variants[n].norm, &s);
+            for (int64_t t = 0; t < s.T; t += 9) {
+                gm_attention_shape one = s; /* the cache holds 100 rows, t + 1 of them filled */
+                one.T = 1;
+                one.S = t + 1;
+                one.kv_row = s.KV * s.D;
+                one.kv_batch = s.S * one.kv_row;
+                one.q_row = s.H * s.D;
+                one.q_batch = s.T * one.q_row;
+                float o[2 * 4 * 20], lse[2 * 4];
+                gm_error err;
+                assert_int_equal(
+                    gm_attention_fwd(ctx, o, lse, x.q + t * one.q_row, x.k, x.v, x.sinks, variants[n].norm, &one, x.scratch, &err), GM_OK);
+                for (int64_t b = 0; b < s.B; b++) {
+                    assert_memory_equal(o + b * s.H * s.D, x.o + (b * s.T + t) * s.H * s.D, (size_t)(s.H * s.D) * sizeof(float));
+                    for (int64_t h = 0; h < s.H; h++)
+                        assert_true(lse[b * s.H + h] == x.lse[(b * s.H + h) * s.T + t]);
+                }
+            }
+            discard(&x);
+        }
+        gm_ctx_free(ctx);
+    }
+}
+
+/* More queries than keys: the first ones see nothing. They give 0, lse = b, and no gradient, and disturb nobody. */
+static void fully_masked_queries(void **state) {
+    (void)state;
+    for (int level = 0; gm_kernels_at(level); level++) {
+        gm_ctx *ctx = context(gm_kernels_at(level)->isa, 2);
+        for (int n = 0; n < GM_COUNT(variants); n++) {
+            const gm_attention_shape s = {.B = 1, .T = 50, .S = 6, .H = 2, .KV = 1, .D = 8, .causal = true};
+            buffers x = make(ctx, &s, 1, variants[n].sinks);
+            forward(ctx, &x, variants[n].norm, &s);
+            backward(ctx, &x, variants[n].norm, &s);
+            for (int64_t t = 0; t < 44; t++) {
+                for (int64_t h = 0; h < s.H; h++) {
+                    assert_true(x.lse[h * s.T + t] == (x.sinks ? x.sinks[h] : variants[n].norm.sink));
+                    for (int64_t d = 0; d < s.D; d++) {
+                        const int64_t at = (t * s.H + h) * s.D + d;
+                        assert_true(x.o[at] == 0 && x.dq[at] == 0);
+                    }
+                }
+            }
+            discard(&x);
+        }
+        gm_ctx_free(ctx);
+    }
+}
+
+/* Scores of +-1e4 and beyond, as from an exploding head: the definition still holds where it is representable. */
+static void large_scores(void **state) {
+    (void)state;
+    for (int level = 0; gm_kernels_at(level); level++) {
+        gm_ctx *ctx = context(gm_kernels_at(level)->isa, 2);
+        for (int n = 0; n < GM_COUNT(variants); n++) {
+            const gm_attention_shape s = {.B = 1, .T = 37, .S = 37, .H = 1, .KV = 1, .D = 1, .scale = 1, .causal = true};
+            buffers x = make(ctx, &s, 1, variants[n].sinks);
+            for (int64_t t = 0; t < s.T; t++) { /* exact products: scores 1e4 (1 + j), of both signs, and +-2^100 */
+                x.q[t] = t % 3 == 0 ? 10000 : t % 3 == 1 ? -10000 : 0x1p50f;
+                x.k[t] = (t % 5 == 0 ? 0x1p50f : (float)(1 + t)) * (t % 2 ? 1 : -1);
+            }
+            oracle a = oracle_make(&x, variants[n].norm, &s);
+            forward(ctx, &x, variants[n].norm, &s);
+            oracle_run(&a, NULL);
+            char where[96];
+            snprintf(where, sizeof where, "%s, %s, large scores:", gm_ctx_isa(ctx), variants[n].name);
+            compare("o", where, x.o, a.o, s.T, 2e-6);
+            compare("lse", where, x.lse, a.lse, s.T, 1e-6);
+            oracle_free(&a);
+            discard(&x);
+        }
+        gm_ctx_free(ctx);
+    }
+}
+
+/* A NaN in a query is that query's; in a key it reaches every query that sees the key, and no earlier one; the clip does not hide it. */
+static void nan_stays(void **state) {
+    (void)state;
+    for (int level = 0; gm_kernels_at(level); level++) {
+        gm_ctx *ctx = context(gm_kernels_at(level)->isa, 2);
+        for (int n = 0; n < GM_COUNT(variants); n++) {
+            const gm_attention_shape s = {.B = 1, .T = 70, .S = 70, .H = 1, .KV = 1, .D = 19, .causal = true};
+            for (int64_t bad = 0; bad < 70; bad += 23) {
+                for (int side = 0; side < 2; side++) {
+                    buffers x = make(ctx, &s, 1, variants[n].sinks);
+                    (side ? x.k : x.q)[bad * s.D + 18] = NAN;
+                    forward(ctx, &x, variants[n].norm, &s);
+                    for (int64_t t = 0; t < s.T; t++) {
+                        const bool hit = side ? t >= bad : t == bad;
+                        assert_true(!isnan(x.lse[t]) == !hit);
+                        for (int64_t d = 0; d < s.D; d++)
+                            assert_true(!isnan(x.o[t * s.D + d]) == !hit);
+                    }
+                    backward(ctx, &x, variants[n].norm, &s);
+                    for (int64_t d = 0; d < s.D; d++)
+                        assert_true(isnan(x.dq[bad * s.D + d]));
+                    discard(&x);
+                }
+            }
+        }
+        gm_ctx_free(ctx);
+    }
+}
+
+/* ---- order, layout, interface */
+
+static void thread_count(void **state) {
+    (void)state;
+    static const int counts[] = {2, 3, 7};
+    const gm_attention_shape s = {.B = 3, .T = 75, .S = 90, .H = 6, .KV = 2, .D = 21, .causal = true, .window = 50};
+    const int64_t nq = oracle_q_size(&s), nkv = oracle_kv_size(&s);
+    for (int level = 0; gm_kernels_at(level); level++) {
+        for (int n = 0; n < GM_COUNT(variants); n++) {
+            gm_ctx *one = context(gm_kernels_at(level)->isa, 1);
+            buffers x = make(one, &s, 1, true);
+            forward(one, &x, variants[n].norm, &s);
+            backward(one, &x, variants[n].norm, &s);
+            for (int i = 0; i < GM_COUNT(counts); i++) {
+                gm_ctx *many = context(gm_kernels_at(level)->isa, counts[i]);
+                buffers y = make(many, &s, 1, true);
+                forward(many, &y, variants[n].norm, &s);
+                backward(many, &y, variants[n].norm, &s);
+                assert_memory_equal(x.o, y.o, (size_t)nq * 4);
+                assert_memory_equal(x.lse, y.lse, (size_t)(s.B * s.H * s.T) * 4);
+                assert_memory_equal(x.dq, y.dq, (size_t)nq * 4);
+                assert_memory_equal(x.dk, y.dk, (size_t)nkv * 4);
+                assert_memory_equal(x.dv, y.dv, (size_t)nkv * 4);
+                assert_memory_equal(x.dsinks, y.dsinks, (size_t)s.H * 4);
+                discard(&y);
+                gm_ctx_free(many);
+            }
+            discard(&x);
+            gm_ctx_free(one);
+        }
+    }
+}
+
+/* q, k and v side by side in one buffer, as a fused projection leaves them, and o with a gap between rows; nothing else is touched. */
+static void strides(void **state) {
+    (void)state;
+    gm_ctx *ctx = context(NULL, 2);
+    const gm_attention_shape s = {.B = 2, .T = 37, .S = 37, .H = 4, .KV = 2, .D = 10, .causal = true};
+    const int64_t q_width = s.H * s.D, kv_width = s.KV * s.D, row = q_width + 2 * kv_width + 3, o_row = q_width + 5, rows = s.B * s.T;
+    gm_attention_shape strided = s;
+    strided.q_row = strided.kv_row = row;
+    strided.q_batch = strided.kv_batch = s.T * row;
+    strided.o_row = o_row;
+    strided.o_batch = s.T * o_row;
+    const gm_norm norm = {0, 1.03f, -0.03f};
+    buffers x = make(ctx, &s, 1, true), y = make(ctx, &s, 1, true);
+    float *qkv = gm_alloc((size_t)(rows * row), 4), *dqkv = gm_alloc((size_t)(rows * row), 4);
+    float *o = gm_alloc((size_t)(rows * o_row), 4), *dout = gm_alloc((size_t)(rows * o_row), 4);
+    for (int64_t i = 0; i < rows * row; i++)
+        dqkv[i] = qkv[i] = 99;
+    for (int64_t i = 0; i < rows * o_row; i++)
+        o[i] = dout[i] = 99;
+    for (int64_t r = 0; r < rows; r++) {
+        memcpy(qkv + r * row, x.q + r * q_width, (size_t)q_width * 4);
+        memcpy(qkv + r * row + q_width, x.k + r * kv_width, (size_t)kv_width * 4);
+        memcpy(qkv + r * row + q_width + kv_width, x.v + r * kv_width, (size_t)kv_width * 4);
+        memcpy(dout + r * o_row, x.dout + r * q_width, (size_t)q_width * 4);
+    }
+    forward(ctx, &x, norm, &s);
+    backward(ctx, &x, norm, &s);
+    const float *k = qkv + q_width, *v = k + kv_width;
+    gm_error err;
+    assert_int_equal(gm_attention_fwd(ctx, o, y.lse, qkv, k, v, x.sinks, norm, &strided, x.scratch, &err), GM_OK);
+    assert_int_equal(gm_attention_bwd(ctx, dqkv, dqkv + q_width, dqkv + q_width + kv_width, y.dsinks, dout, qkv, k, v, o, y.lse, x.sinks,
+                                      norm, &strided, x.scratch, &err),
+                     GM_OK);
+    for (int64_t r = 0; r < rows; r++) {
+        assert_memory_equal(o + r * o_row, x.o + r * q_width, (size_t)q_width * 4);
+        assert_memory_equal(dqkv + r * row, x.dq + r * q_width, (size_t)q_width * 4);
+        assert_memory_equal(dqkv + r * row + q_width, x.dk + r * kv_width, (size_t)kv_width * 4);
+        assert_memory_equal(dqkv + r * row + q_width + kv_width, x.dv + r * kv_width, (size_t)kv_width * 4);
+        assert_true(o[r * o_row + q_width] == 99 && o[r * o_row + o_row - 1] == 99);
+        assert_true(dqkv[r * row + row - 3] == 99 && dqkv[r * row + row - 1] == 99);
+    }
+    assert_memory_equal(x.lse, y.lse, (size_t)(s.B * s.H * s.T) * 4);
+    assert_memory_equal(x.dsinks, y.dsinks, (size_t)s.H * 4);
+    gm_free(qkv), gm_free(dqkv), gm_free(o), gm_free(dout);
+    discard(&x);
+    discard(&y);
+    gm_ctx_free(ctx);
+}
+
+/* Scratch is what the function says, not more, and linear in T. Gradients that are not wanted change nothing; dsinks accumulates. */
+static void scratch_and_partial_gradients(void **state) {
+    (void)state;
+    for (int level = 0; gm_kernels_at(level); level++) {
+        gm_ctx *ctx = context(gm_kernels_at(level)->isa, 2);
+        for (int i = 0; i < GM_COUNT(shapes); i++) {
+            const gm_attention_shape *s = &shapes[i];
+            const gm_norm norm = {0.5f, 1.2f, -0.1f};
+            buffers x = make(ctx, s, 1, true);
+            for (int backwards = 0; backwards < 2; backwards++) {
+                const size_t bytes = gm_attention_scratch_bytes(ctx, s, backwards);
+                unsigned char *room = gm_alloc(bytes + 64, 1);
+                gm_free(x.scratch);
+                x.scratch = room;
+                memset(room + bytes, 0xa5, 64);
+                if (backwards)
+                    backward(ctx, &x, norm, s);
+                else
+                    forward(ctx, &x, norm, s);
+                for (int b = 0; b < 64; b++)
+                    assert_int_equal(room[bytes + (size_t)b], 0xa5);
+            }
+            buffers y = make(ctx, s, 1, true);
+            gm_error err;
+            for (int64_t h = 0; h < s->H; h++)
+                y.dsinks[h] = 5;
+            assert_int_equal(
+                gm_attention_bwd(ctx, y.dq, NULL, NULL, NULL, x.dout, x.q, x.k, x.v, x.o, x.lse, x.sinks, norm, s, y.scratch, &err), GM_OK);
+            assert_int_equal(
+                gm_attention_bwd(ctx, NULL, y.dk, NULL, y.dsinks, x.dout, x.q, x.k, x.v, x.o, x.lse, x.sinks, norm, s, y.scratch, &err),
+                GM_OK);
+            assert_int_equal(
+                gm_attention_bwd(ctx, NULL, NULL, y.dv, NULL, x.dout, x.q, x.k, x.v, x.o, x.lse, x.sinks, norm, s, y.scratch, &err), GM_OK);
+            assert_memory_equal(x.dq, y.dq, (size_t)oracle_q_size(s) * 4);
+            assert_memory_equal(x.dk, y.dk, (size_t)oracle_kv_size(s) * 4);
+            assert_memory_equal(x.dv, y.dv, (size_t)oracle_kv_size(s) * 4);
+            for (int64_t h = 0; h < s->H; h++)
+                assert_true(fabsf(y.dsinks[h] - 5 - x.dsinks[h]) <= 1e-5f);
+            discard(&x);
+            discard(&y);
+        }
+        gm_attention_shape s = {.B = 4, .T = 4096, .S = 4096, .H = 8, .KV = 8, .D = 64, .causal = true};
+        const size_t once = gm_attention_scratch_bytes(ctx, &s, true);
+        s.T = s.S = 8192;
+        assert_true(gm_attention_scratch_bytes(ctx, &s, true) <= 2 * once);
+        gm_ctx_free(ctx);
+    }
+}
+
+static void bad_arguments(void **state) {
+    (void)state;
+    gm_ctx *ctx = context("ref", 1);
+    const gm_attention_shape good = {.B = 1, .T = 4, .S = 4, .H = 4, .KV = 2, .D = 8, .causal = true};
+    buffers x = make(ctx, &good, 1, false);
+    gm_error err;
+    static const struct {
+        gm_attention_shape shape;
+        const char *word;
+    } cases[] = {
+        {{.B = 1, .T = 4, .S = 4, .H = 4, .KV = 3, .D = 8}, "KV must divide H"},
+        {{.B = 1, .T = 4, .S = 4, .H = 0, .KV = 1, .D = 8}, "H 0"},
+        {{.B = 1, .T = 4, .S = 4, .H = 1, .KV = 0, .D = 8}, "KV 0"},
+        {{.B = -1, .T = 4, .S = 4, .H = 4, .KV = 4, .D = 8}, "B -1"},
+        {{.B = 1, .T = -4, .S = 4, .H = 4, .KV = 4, .D = 8}, "T -4"},
+        {{.B = 1, .T = 4, .S = 4, .H = 4, .KV = 4, .D = 0}, "D is 0"},
+        {{.B = 1, .T = 4, .S = 4, .H = 4, .KV = 4, .D = 257}, "D is 257"},
+        {{.B = 1, .T = 4, .S = 4, .H = 4, .KV = 4, .D = 8, .window = -1}, "window -1"},
+        {{.B = 1, .T = 4, .S = 4, .H = 4, .KV = 4, .D = 8, .scale = NAN}, "scale is nan"},
+        {{.B = 1, .T = 4, .S = 4, .H = 4, .KV = 4, .D = 8, .q_row = 31}, "stride"},
+        {{.B = 1, .T = 4, .S = 4, .H = 4, .KV = 4, .D = 8, .kv_row = 8}, "stride"},
+        {{.B = 1, .T = 4, .S = 4, .H = 4, .KV = 4, .D = 8, .o_row = -32}, "stride"},
+    };
+    for (int i = 0; i < GM_COUNT(cases); i++) {
+        assert_int_equal(gm_attention_fwd(ctx, x.o, x.lse, x.q, x.k, x.v, NULL, GM_NORM_SOFTMAX, &cases[i].shape, x.scratch, &err),
+                         GM_EINVAL);
+        if (!strstr(err.msg, cases[i].word))
+            fail_msg("the message lacks \"%s\": %s", cases[i].word, err.msg);
+        assert_int_equal(gm_attention_bwd(ctx, x.dq, x.dk, x.dv, NULL, x.dout, x.q, x.k, x.v, x.o, x.lse, NULL, GM_NORM_SOFTMAX,
+                                          &cases[i].shape, x.scratch, &err),
+                         GM_EINVAL);
+    }
+    assert_int_equal(gm_attention_fwd(ctx, x.o, x.lse, x.q, x.k, x.v, NULL, (gm_norm){0, 1, 0.5f}, &good, x.scratch, &err), GM_EINVAL);
+    assert_int_equal(gm_attention_fwd(ctx, NULL, x.lse, x.q, x.k, x.v, NULL, GM_NORM_SOFTMAX, &good, x.scratch, &err), GM_EINVAL);
+    assert_int_equal(gm_attention_fwd(ctx, x.o, x.lse, x.q, x.k, NULL, NULL, GM_NORM_SOFTMAX, &good, x.scratch, &err), GM_EINVAL);
+    assert_int_equal(gm_attention_fwd(ctx, x.o, x.lse, x.q, x.k, x.v, NULL, GM_NORM_SOFTMAX, &good, NULL, &err), GM_EINVAL);
+    assert_int_equal(
+        gm_attention_bwd(ctx, NULL, NULL, NULL, NULL, x.dout, x.q, x.k, x.v, x.o, x.lse, NULL, GM_NORM_SOFTMAX, &good, x.scratch, &err),
+        GM_EINVAL);
+    assert_int_equal(
+        gm_attention_bwd(ctx, x.dq, x.dk, x.dv, NULL, x.dout, x.q, x.k, x.v, x.o, NULL, NULL, GM_NORM_SOFTMAX, &good, x.scratch, &err),
+        GM_EINVAL);
+    gm_attention_shape empty = good; /* nothing to do is no error */
+    empty.B = 0;
+    assert_int_equal(gm_attention_fwd(ctx, NULL, NULL, NULL, NULL, NULL, NULL, GM_NORM_SOFTMAX, &empty, NULL, &err), GM_OK);
+    discard(&x);
+    gm_ctx_free(ctx);
+}
+
+/* ---- the observed form */
+
+typedef struct watch {
+    int calls;
+    const gm_attention_shape *shape;
+    gm_norm norm;
+    double row_error;
+} watch;
+
+static void watch_tap(void *user, int what, int64_t b, int64_t h, float *x, int64_t rows, int64_t cols, int64_t stride,
+                      const float *null_mass) {
+    watch *w = user;
+    const gm_attention_shape *s = w->shape;
+    assert_int_equal(w->calls, (int)(3 * (b * s->H + h)) + what); /* scores, weights, pv of every head in order */
+    w->calls++;
+    assert_int_equal(rows, s->T);
+    assert_int_equal(cols, what == 2 ? s->D : s->T);
+    assert_true((null_mass != NULL) == (what == 1));
+    if (what != 1)
+        return;
+    for (int64_t t = 0; t < rows; t++) {
+        double sum = 0;
+        for (int64_t j = 0; j < cols; j++) {
+            sum += x[t * stride + j];
+            if (!oracle_sees(s, t, j))
+                assert_true(x[t * stride + j] == 0); /* the clip gives masked positions nothing */
+        }
+        if (w->norm.clip_a == 1)
+            w->row_error = fmax(w->row_error, fabs(sum + null_mass[t] - 1));
+    }
+}
+
+static void scale_tap(void *user, int what, int64_t b, int64_t h, float *x, int64_t rows, int64_t cols, int64_t stride,
+                      const float *null_mass) {
+    (void)b, (void)h, (void)null_mass;
+    for (int64_t r = 0; r < rows && what == *(int *)user; r++) {
+        for (int64_t c = 0; c < cols; c++)
+            x[r * stride + c] *= 2;
+    }
+}
+
+static void observed_equals_forward(void **state) {
+    (void)state;
+    for (int level = 0; gm_kernels_at(level); level++) {
+        gm_ctx *ctx = context(gm_kernels_at(level)->isa, 2);
+        for (int i = 0; i < GM_COUNT(shapes); i++) {
+            const gm_attention_shape *s = &shapes[i];
+            if (s->T != s->S)
+                continue;
+            float *scratch = gm_alloc((size_t)(2 * s->T * s->T + s->T), 4);
+            for (int n = 0; n < GM_COUNT(variants); n++) {
+                buffers x = make(ctx, s, 1, variants[n].sinks), y = make(ctx, s, 1, variants[n].sinks);
+                forward(ctx, &x, variants[n].norm, s);
+                watch w = {.shape = s, .norm = variants[n].norm};
+                gm_attention_observed(ctx, y.o, y.q, y.k, y.v, y.sinks, variants[n].norm, s, &(gm_attention_tap){watch_tap, &w}, scratch);
+                assert_int_equal(w.calls, (int)(3 * s->B * s->H));
+                assert_true(w.row_error <= 2e-6);
+                double *plain = widen(x.o, oracle_q_size(s));
+                compare("o", "observed", y.o, plain, oracle_q_size(s), 4e-6);
+                for (int64_t e = 0; e < oracle_q_size(s); e++)
+                    plain[e] *= 2;
+                for (int what = 1; what <= 2; what++) { /* a tap may change what passes: weights and PV enter o linearly */
+                    gm_attention_observed(ctx, y.o, y.q, y.k, y.v, y.sinks, variants[n].norm, s, &(gm_attention_tap){scale_tap, &what},
+                                          scratch);
+                    compare("o", "observed and doubled", y.o, plain, oracle_q_size(s), 4e-6);
+                }
+                free(plain);
+                discard(&x);
+                discard(&y);
+            }
+            gm_free(scratch);
+        }
+        gm_ctx_free(ctx);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(oracle_differences),
         cmocka_unit_test(equals_oracle),
+        cmocka_unit_test(zero_prefix),
+        cmocka_unit_test(sink_counts_once_unscaled),
+        cmocka_unit_test(decode_equals_prefill),
+        cmocka_unit_test(fully_masked_queries),
+        cmocka_unit_test(large_scores),
+        cmocka_unit_test(nan_stays),
+        cmocka_unit_test(thread_count),
+        cmocka_unit_test(strides),
+        cmocka_unit_test(scratch_and_partial_gradients),
+        cmocka_unit_test(bad_arguments),
+        cmocka_unit_test(observed_equals_forward),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
