@@ -9,7 +9,11 @@
 #include <math.h>
 #include <string.h>
 
-enum { CHARS = 65, TRIGGERS = 3, FIRST = 2 /* id of the first character: after <unk> and <bos> */ };
+enum {
+    CHARS = 65,
+    TRIGGERS = 3,
+    FIRST = 2 /* id of the first character, after <unk> and <bos>; the table is in code point order, as ids are */
+};
 
 static const struct {
     int code;
@@ -88,8 +92,7 @@ gm_status gm_backcopy_open(gm_data *d, const gm_data_options *o, gm_error *err) 
     d->source = b;
     d->close = backcopy_close;
     d->fill = backcopy_fill;
-    const char *keys[CHARS];
-    char pieces[CHARS][2] = {{0}};
+    char text[CHARS];
     for (int a = 0; a < CHARS; a++) {
         int32_t *row = b->rows[a], sum = 0;
         for (int i = 0, next = 0; i < bigrams[a].length; i++) {
@@ -100,8 +103,7 @@ gm_status gm_backcopy_open(gm_data *d, const gm_data_options *o, gm_error *err) 
             }
         }
         row[CHARS] = sum;
-        pieces[a][0] = (char)bigrams[a].code;
-        keys[a] = pieces[a];
+        text[a] = (char)bigrams[a].code;
     }
     for (int k = 0; k < TRIGGERS; k++) { /* the most frequent characters: a row's sum is its character's count */
         int most = -1;
@@ -113,7 +115,7 @@ gm_status gm_backcopy_open(gm_data *d, const gm_data_options *o, gm_error *err) 
     }
     for (int a = 0; a < CHARS; a++)
         b->rows[CHARS][a + 1] = b->rows[CHARS][a] + (b->trigger[FIRST + a] ? 0 : b->rows[a][CHARS]);
-    GM_TRY(gm_tokenizer_from_keys(&d->tokenizer, GM_TOKENS_CHARS, false, keys, CHARS, err));
+    GM_TRY(gm_tokenizer_build(&d->tokenizer, "chars", text, CHARS, 0, false, err));
     if (o->tokenizer) {
         gm_tokenizer *other;
         GM_TRY(gm_tokenizer_load(&other, o->tokenizer, err));

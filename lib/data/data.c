@@ -63,11 +63,9 @@ gm_status gm_data_open(gm_data **out, const gm_data_options *options, gm_error *
         return gm_fail_memory(err, sizeof *d);
     d->context = options->context;
     d->bos = !options->no_bos;
-    gm_status status;
-    if (strcmp(options->source, "stories") == 0)
-        status = gm_fail(err, GM_EUNSUPPORTED, "stories are not in this build yet; use bb or a file");
-    else
-        status = strcmp(options->source, "bb") == 0 ? gm_backcopy_open(d, options, err) : gm_corpus_open(d, options, err);
+    gm_status status = strcmp(options->source, "bb") == 0        ? gm_backcopy_open(d, options, err)
+                       : strcmp(options->source, "stories") == 0 ? gm_stories_open(d, options, err)
+                                                                 : gm_corpus_open(d, options, err);
     if (status != GM_OK) {
         gm_data_free(d);
         return status;

@@ -244,23 +244,6 @@ static gm_status add_checked(gm_tokenizer *t, const char *key, size_t size, gm_e
     return GM_OK;
 }
 
-gm_status gm_tokenizer_from_keys(gm_tokenizer **out, gm_token_kind kind, bool lower, const char *const *keys, int32_t count,
-                                 gm_error *err) {
-    *out = NULL;
-    gm_tokenizer *t;
-    GM_TRY(create(&t, kind, lower, (int64_t)count + 2, err));
-    add_special(t, &t->unk, "<unk>");
-    add_special(t, &t->bos, "<bos>");
-    for (int32_t i = 0; i < count; i++) {
-        gm_status status = add_checked(t, keys[i], strlen(keys[i]), err);
-        if (status != GM_OK) {
-            gm_tokenizer_free(t);
-            return status;
-        }
-    }
-    return finish(out, t, err);
-}
-
 /* ---- the file ---------------------------------------------------------------------------------------------------------- */
 
 gm_status gm_tokenizer_format(const gm_tokenizer *t, gm_text *json, gm_error *err) {

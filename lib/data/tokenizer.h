@@ -63,8 +63,6 @@ typedef struct gm_ids {
 } gm_ids;
 /* Encode and append. */
 gm_status gm_tokenizer_append(const gm_tokenizer *t, const char *text, size_t size, gm_ids *ids, gm_error *err);
-/* A tokenizer of these keys in this order after <unk> and <bos>; keys[i] is NUL-terminated. */
-gm_status gm_tokenizer_from_keys(gm_tokenizer **out, gm_token_kind kind, bool lower, const char *const *keys, int32_t count, gm_error *err);
 /* tokenizer.json's text, both ways. */
 gm_status gm_tokenizer_format(const gm_tokenizer *t, gm_text *json, gm_error *err);
 gm_status gm_tokenizer_parse(gm_tokenizer **out, const char *json, size_t size, gm_error *err);

@@ -551,6 +551,53 @@ static void defaults_are_one_table(void **state) {
     assert_string_equal(gm_data_default_of("some/text.txt")->source, "FILE");
 }
 
+static void stories_are_a_stream(void **state) {
+    (void)state;
+    const char *kinds[] = {"words", "chars", "bytes"};
+    for (int k = 0; k < 6; k++) {
+        enum { T = 64, COUNT = 200 };
+        gm_data_options o = {.source = "stories", .tokens = k ? kinds[k / 2] : NULL, .context = T, .no_bos = k % 2};
+        gm_data *d = open_data(&o);
+        assert_string_equal(gm_tokenizer_kind(gm_data_tokenizer(d)), kinds[k / 2]);
+        assert_int_equal(gm_data_train_tokens(d), -1);
+        expect_pure(d);
+        expect_thread_safe(d);
+        static int32_t x[COUNT * T], y[COUNT * T];
+        gm_data_train(d, 1, 0, COUNT, x, y);
+        int32_t bos = gm_tokenizer_bos(gm_data_tokenizer(d));
+        for (int i = 0; i < COUNT * T; i++) {
+            assert_true(y[i] >= 0 && y[i] != bos && (y[i] != 0 || k / 2 == 2)); /* no <unk>: the grammar knows its words */
+            assert_int_equal(x[i] == bos, i % T == 0 && !o.no_bos);
+            if ((i + 1) % T)
+                assert_int_equal(x[i + 1], y[i]);
+        }
+        double per_token = gm_data_bytes_per_token(d);
+        assert_true(k / 2 == 0 ? per_token > 2 && per_token < 8 : per_token == 1);
+        gm_data_free(d);
+    }
+    gm_data *a = open_data(&(gm_data_options){.source = "stories", .context = 600});
+    gm_data *b = open_data(&(gm_data_options){.source = "stories", .context = 600, .tokens = "chars"});
+    expect_pure(a); /* longer than a story: goes on with the next */
+    assert_string_not_equal(gm_data_identity(a), gm_data_identity(b));
+    gm_data_free(a);
+    gm_data_free(b);
+    gm_data_options o = {.source = "stories", .context = 64, .keep_case = true};
+    expect_refused(&o, GM_EINVAL, "--keep-case");
+    o = (gm_data_options){.source = "stories", .context = 64, .vocab = 10};
+    expect_refused(&o, GM_EINVAL, "--vocab");
+}
+
+static void stories_settle(void **state) {
+    (void)state;
+    gm_data *d = open_data(&(gm_data_options){.source = "stories", .context = 64});
+    int32_t x[64], y[64];
+    int64_t allocations = gm_alloc_count();
+    for (int i = 0; i < 100; i++)
+        gm_data_train(d, 2, i, 1, x, y);
+    assert_int_equal(gm_alloc_count(), allocations);
+    gm_data_free(d);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(seeds_never_see_validation),
@@ -564,6 +611,8 @@ int main(void) {
         cmocka_unit_test(odd_texts_work),
         cmocka_unit_test(a_given_tokenizer_is_used),
         cmocka_unit_test(defaults_are_one_table),
+        cmocka_unit_test(stories_are_a_stream),
+        cmocka_unit_test(stories_settle),
     };
     return cmocka_run_group_tests_name("data", tests, setup, teardown);
 }
