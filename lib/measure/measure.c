@@ -36,10 +36,30 @@ static gm_tensor_stats *tensor_at(const gm_measurement *p, gm_site site, int lay
     return NULL;
 }
 
+/* Query 0 sees only itself, so it is left out. */
+static void backcopy_add_weights(gm_backcopy_stats *s, const gm_tap_view *v, const uint8_t *triggers) {
+    for (int64_t t = 1; t < v->T; t++) {
+        if (triggers[t])
+            continue;
+        s->dormant_mass += v->x[t * v->stride];
+        s->dormant++;
+    }
+}
+
+static void backcopy_add_losses(gm_backcopy_stats *s, const float *losses, const double *optimal, const uint8_t *triggers, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        *(triggers[i] ? &s->copy_loss : &s->bigram_excess) += losses[i] - optimal[i];
+        *(triggers[i] ? &s->copies : &s->bigrams) += 1;
+    }
+}
+
 static void measure_tap(void *user, const gm_tap_view *v) {
     gm_measurement *p = user;
-    if (v->site == GM_SITE_WEIGHTS)
+    if (v->site == GM_SITE_WEIGHTS) {
         gm_head_stats_add(&p->heads[v->layer * p->model->cfg.heads + v->h], v->x, v->T, v->stride, v->null_mass);
+        if (p->triggers)
+            backcopy_add_weights(&p->backcopy, v, p->triggers + v->b * v->T);
+    }
     gm_tensor_stats *tensor = tensor_at(p, v->site, v->layer);
     if (!tensor)
         return;
@@ -64,7 +84,8 @@ static gm_status measurement_begin(gm_measurement *p, int64_t B, gm_error *err) 
     p->tensors = gm_alloc((size_t)tensors, sizeof *p->tensors);
     p->heads = gm_alloc((size_t)(c->layers * c->heads), sizeof *p->heads);
     p->scratch = gm_alloc((size_t)(p->T * c->width), sizeof *p->scratch);
-    if (!p->tensors || !p->heads || !p->scratch)
+    p->losses = gm_alloc((size_t)(B * p->T), sizeof *p->losses);
+    if (!p->tensors || !p->heads || !p->scratch || !p->losses)
         return gm_fail_memory(err, (size_t)(p->T * c->width) * sizeof *p->scratch);
     for (int i = 0; i < tensors; i++) {
         gm_site site = i == tensors - 1 ? GM_SITE_NORM_FINAL : gm_block_sites[i % GM_BLOCK_TENSORS];
@@ -76,6 +97,15 @@ static gm_status measurement_begin(gm_measurement *p, int64_t B, gm_error *err) 
         if (!p->token_classes)
             return gm_fail_memory(err, (size_t)(B * p->T));
     }
+    int32_t bos = 0;
+    uint8_t trigger;
+    if (gm_data_backcopy_mask(p->data, &bos, 0, &trigger)) {
+        int64_t n = B * gm_data_context(p->data);
+        p->triggers = gm_alloc((size_t)n, sizeof *p->triggers);
+        p->optimal = gm_alloc((size_t)n, sizeof *p->optimal);
+        if (!p->triggers || !p->optimal)
+            return gm_fail_memory(err, (size_t)n * sizeof *p->optimal);
+    }
     return gm_feature_stats_init(&p->features, c->layers, c->width, B * p->T, err);
 }
 
@@ -85,14 +115,17 @@ static void measurement_free(gm_measurement *p) {
     gm_free(p->tensors);
     gm_free(p->heads);
     gm_free(p->scratch);
+    gm_free(p->losses);
+    gm_free(p->triggers);
+    gm_free(p->optimal);
     gm_free(p->token_classes);
     gm_feature_stats_free(&p->features);
 }
 
 /* Sequences cut to their first T tokens. */
-static void crop(int32_t *x, int64_t B, int64_t T, int64_t context) {
+static void crop(void *x, size_t size, int64_t B, int64_t T, int64_t context) {
     for (int64_t b = 1; b < B; b++)
-        memmove(x + b * T, x + b * context, (size_t)T * sizeof *x);
+        memmove((char *)x + (size_t)(b * T) * size, (char *)x + (size_t)(b * context) * size, (size_t)T * size);
 }
 
 static gm_status measurement_run(gm_measurement *p, gm_model *m, int64_t batch, int32_t *x, int32_t *y, gm_error *err) {
@@ -104,8 +137,14 @@ static gm_status measurement_run(gm_measurement *p, gm_model *m, int64_t batch, 
     for (p->first = 0; p->first < p->sequences; p->first += batch, p->batch++) {
         int64_t B = GM_MIN(batch, p->sequences - p->first), count = 0;
         gm_data_validation(p->data, p->first, B, x, y);
-        crop(x, B, T, context);
-        crop(y, B, T, context);
+        if (p->triggers) {
+            gm_data_backcopy_mask(p->data, x, B, p->triggers);
+            gm_data_optimal_losses(p->data, x, y, B, p->optimal);
+            crop(p->triggers, sizeof *p->triggers, B, T, context);
+            crop(p->optimal, sizeof *p->optimal, B, T, context);
+        }
+        crop(x, sizeof *x, B, T, context);
+        crop(y, sizeof *y, B, T, context);
         if (p->first == 0)
             p->bos = tokenizer && x[0] == gm_tokenizer_bos(tokenizer);
         for (int64_t i = 0; i < B * T; i++) {
@@ -114,7 +153,9 @@ static gm_status measurement_run(gm_measurement *p, gm_model *m, int64_t batch, 
                 p->token_classes[i] = (uint8_t)gm_tokenizer_class(tokenizer, x[i]);
         }
         double mean;
-        GM_TRY(gm_model_forward_loss(m, x, y, B, T, &tap, &mean, NULL, err));
+        GM_TRY(gm_model_forward_loss(m, x, y, B, T, &tap, &mean, p->losses, err));
+        if (p->triggers)
+            backcopy_add_losses(&p->backcopy, p->losses, p->optimal, p->triggers, B * T);
         gm_feature_stats_commit(&p->features, B * T, T);
         if (count > 0)
             sum += mean * (double)count;

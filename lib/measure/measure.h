@@ -17,6 +17,13 @@ typedef struct gm_convention {
 enum { GM_BLOCK_TENSORS = 5 };
 extern const gm_site gm_block_sites[GM_BLOCK_TENSORS];
 
+/* The two jobs of the Bigram-Backcopy task apart: tokens after a trigger copy, all others follow the bigram table. A head is dormant, and
+ * free to rest on the first token, at every query that is no trigger. */
+typedef struct gm_backcopy_stats {
+    double copy_loss, bigram_excess, dormant_mass; /* sums: loss at copies; loss over the table's own elsewhere; weight on position 0 */
+    int64_t copies, bigrams, dormant;
+} gm_backcopy_stats;
+
 typedef struct gm_measurement {
     const gm_model *model;
     const gm_data *data;
@@ -28,13 +35,17 @@ typedef struct gm_measurement {
     gm_tensor_stats *tensors;
     gm_head_stats *heads; /* [layers, H] */
     gm_massive_stats massive;
-    gm_feature_stats features; /* of the norm outputs, which are the inputs of the block's products */
-    gm_class_stats classes;    /* of FFN outputs */
+    gm_feature_stats features;  /* of the norm outputs, which are the inputs of the block's products */
+    gm_class_stats classes;     /* of FFN outputs */
+    gm_backcopy_stats backcopy; /* bb only */
     /* the batch that is running */
     int64_t first, batch;
     const int32_t *tokens;  /* [B, T] */
     uint8_t *token_classes; /* [B, T] gm_token_class; NULL without a tokenizer */
     float *scratch;         /* [T, C] */
+    float *losses;          /* [B, T] */
+    uint8_t *triggers;      /* [B, T] 1 where the target copies the token before; NULL unless the data is bb */
+    double *optimal;        /* [B, T] the bigram table's own loss; bb only */
 } gm_measurement;
 
 int gm_measurement_tensor_count(const gm_measurement *p);

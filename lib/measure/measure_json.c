@@ -20,8 +20,12 @@ static void append(printer *out, json_t *array, json_t *value) {
     out->failed |= json_array_append_new(array, value) != 0;
 }
 
+static json_t *number(double x) {
+    return isfinite(x) ? json_real(x) : json_null();
+}
+
 static void put_number(printer *out, json_t *object, const char *name, double x) {
-    put(out, object, name, isfinite(x) ? json_real(x) : json_null());
+    put(out, object, name, number(x));
 }
 
 static void put_integer(printer *out, json_t *object, const char *name, int64_t x) {
@@ -102,7 +106,7 @@ static json_t *tensor_object(printer *out, const gm_tensor_stats *s, gm_site sit
 static void print_tensors(printer *out, json_t *root) {
     const gm_measurement *p = out->p;
     int count = gm_measurement_tensor_count(p);
-    json_t *array = json_array();
+    json_t *array = json_array(), *first_norms = json_array();
     double max_inf[GM_POSITIONS_COUNT], max_ffn[GM_POSITIONS_COUNT], max_all[GM_POSITIONS_COUNT], max_kurtosis[GM_POSITIONS_COUNT];
     double kurtosis[GM_POSITIONS_COUNT] = {0};
     int averaged = 0;
@@ -113,6 +117,8 @@ static void print_tensors(printer *out, json_t *root) {
         gm_site site = last ? GM_SITE_NORM_FINAL : gm_block_sites[i % GM_BLOCK_TENSORS];
         int layer = last ? -1 : i / GM_BLOCK_TENSORS;
         append(out, array, tensor_object(out, &p->tensors[i], site, layer));
+        if (site == GM_SITE_BLOCK)
+            append(out, first_norms, number(gm_tensor_stats_summary(&p->tensors[i], GM_ALL_POSITIONS).first_norm));
         bool in_average = gm_measurement_is_averaged(p, site, layer);
         averaged += in_average;
         for (int j = 0; j < GM_POSITIONS_COUNT; j++) {
@@ -136,6 +142,7 @@ static void print_tensors(printer *out, json_t *root) {
         put_positions(out, root, "avg_kurtosis", kurtosis[i] / averaged, positions);
         put_positions(out, root, "max_kurtosis", max_kurtosis[i], positions);
     }
+    put(out, root, "first_norm", first_norms); /* of every block's output at position 0 */
     put(out, root, "tensors", array);
 }
 
@@ -248,6 +255,15 @@ static void print_massive(printer *out, json_t *root) {
     put(out, root, "massive", array);
 }
 
+static void print_backcopy(printer *out, json_t *root) {
+    const gm_backcopy_stats *s = &out->p->backcopy;
+    if (!out->p->triggers)
+        return;
+    put_number(out, root, "backcopy_loss", s->copy_loss / (double)s->copies);
+    put_number(out, root, "bigram_excess", s->bigram_excess / (double)s->bigrams);
+    put_number(out, root, "dormant_sink_mass", s->dormant_mass / (double)s->dormant);
+}
+
 static json_t *feature_array(printer *out, gm_positions positions) {
     const gm_feature_stats *s = &out->p->features;
     json_t *array = json_array();
@@ -291,6 +307,7 @@ gm_status gm_measurement_print(const gm_measurement *p, char **json, gm_error *e
     put(&out, root, "outlier_features", feature_array(&out, GM_ALL_POSITIONS));
     put(&out, root, "outlier_features_without_first", feature_array(&out, GM_WITHOUT_FIRST));
     print_classes(&out, root);
+    print_backcopy(&out, root);
     *json = out.failed ? NULL : json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
     json_decref(root);
     return *json ? GM_OK : gm_fail(err, GM_ENOMEM, "cannot get memory to print the measurement");

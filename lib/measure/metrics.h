@@ -24,6 +24,8 @@ typedef struct gm_tensor_stats {
     bool per_token; /* opt-code's reading of tensors reshaped to (-1, C): every token counts as a sequence */
     gm_tensor_sums sums[GM_POSITIONS_COUNT];
     uint64_t *histogram; /* [GM_HISTOGRAM_BINS], over all positions */
+    double first_norm;   /* sum over sequences of the Euclidean norm at position 0 */
+    int64_t sequences;
 } gm_tensor_stats;
 
 gm_status gm_tensor_stats_init(gm_tensor_stats *s, bool per_token, gm_error *err);
@@ -39,6 +41,7 @@ typedef struct gm_tensor_summary {
     double excess_kurtosis;    /* all values at once, N, minus 3 */
     double mean, standard_dev; /* of all values at once, N */
     double absmax;             /* of all values */
+    double first_norm;         /* mean over sequences of the Euclidean norm at position 0 */
 } gm_tensor_summary;
 /* NaN where there is nothing to average, or where a value was NaN. */
 gm_tensor_summary gm_tensor_stats_summary(const gm_tensor_stats *s, gm_positions positions);

@@ -52,6 +52,8 @@ gm_moments gm_tensor_stats_add(gm_tensor_stats *s, const gm_ctx *ctx, const floa
         if (t == 0) {
             first = m;
             first_max = max;
+            s->first_norm += sqrt(m.m2 + (double)C * m.mean * m.mean); /* sum of squares about zero */
+            s->sequences++;
         } else {
             rest = gm_moments_merge(rest, m);
             rest_max = max_or_nan(rest_max, max);
@@ -77,7 +79,7 @@ gm_moments gm_tensor_stats_add(gm_tensor_stats *s, const gm_ctx *ctx, const floa
 gm_tensor_summary gm_tensor_stats_summary(const gm_tensor_stats *s, gm_positions positions) {
     const gm_tensor_sums *sums = &s->sums[positions];
     if (sums->count == 0)
-        return (gm_tensor_summary){NAN, NAN, NAN, NAN, NAN, NAN, NAN};
+        return (gm_tensor_summary){NAN, NAN, NAN, NAN, NAN, NAN, NAN, NAN};
     return (gm_tensor_summary){
         .inf_norm = sums->inf_norm / (double)sums->count,
         .kurtosis = sums->kurtosis / (double)sums->kurtosis_count,
@@ -86,6 +88,7 @@ gm_tensor_summary gm_tensor_stats_summary(const gm_tensor_stats *s, gm_positions
         .mean = sums->pooled.mean,
         .standard_dev = sqrt(sums->pooled.m2 / (double)sums->pooled.n),
         .absmax = sums->absmax,
+        .first_norm = s->first_norm / (double)s->sequences,
     };
 }
 

@@ -199,9 +199,12 @@ static gm_status validate(run *r, gm_error *err) {
 
 /* What measure says of the model as it is now, into the log line: the curves of outliers while they grow. */
 static gm_status measure(run *r, json_t *line, gm_error *err) {
-    static const char *const fields[] = {
-        "max_inf_norm", "max_inf_norm_without_first", "avg_kurtosis", "max_kurtosis", "sink_rate", "sink_mass", "null_mass", "first_norm",
-        "backcopy_loss"};
+    static const char *const fields[] = {"max_inf_norm",     "max_inf_norm_without_first",
+                                         "avg_kurtosis",     "max_kurtosis",
+                                         "sink_rate",        "sink_mass",
+                                         "null_mass",        "first_norm",
+                                         "backcopy_loss",    "bigram_excess",
+                                         "dormant_sink_mass"};
     gm_measure_options o = {.sequences = r->o.measure_sequences, .context = r->o.context};
     char *text = NULL;
     GM_TRY(gm_measure_model(r->model, r->data, &o, &text, err));
