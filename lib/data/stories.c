@@ -10,7 +10,7 @@
  *   {A} {O.full}    a slot: people A B C, animal D, things O Q T U, places H P R L (L = here), numbers N K; see the attributes below
  *   {*T}            thing_with_A ... thing_with_D, thing_here or thing_away, by where T is
  *   {!O>B} {!@P}    B now has O; everybody is now at P. {O.at} tells where O is: only who followed the story can
- *   {?O>B:text}     text only if B has O
+ *   {?O>B:text}     text only if B has O; {+B:text} only if B has not been mentioned
  *   `text` {~}      a quotation; said, asked or cried, by the mark that ended it
  *   {^} {-}         a capital next; no capital in the next quotation
  *
@@ -615,6 +615,9 @@ static void expand_directive(story *s, const frame *f, const char *text, size_t 
         char who = resolve(f, text[3]);
         if (s->items[item_of(resolve(f, text[1]))].holder == (who == 'L' ? s->here : who))
             expand(s, f, text + 5, n - 5);
+    } else if (c == '+') {
+        if (s->beings[text[1] - 'A'].seen < 0)
+            expand(s, f, text + 3, n - 3);
     } else if (c == '$') {
         while (f && !f->content)
             f = f->caller;
@@ -666,7 +669,7 @@ static void cast_people(story *s, const plot_kind *plot, int setting) {
             for (int j = 0; j < i; j++)
                 taken |= s->beings[j].name == b->name;
         } while (taken);
-        b->seen = -9;
+        b->seen = -1;
         b->trait = pick(s, "trait");
         b->age = i == 2 ? ADULT : plot->ages;
     }
@@ -766,7 +769,9 @@ static void list_text(word_list *list, const char *text, size_t n, const char *e
             if (text[start] != '\'') /* 's after a slot is listed with the names */
                 list_word(list, text + start, i - start, ending);
         } else if (text[i] == '{') { /* words stand only in what a directive holds: {say:A|...}, {?O>B:...} */
-            size_t size = bracket_size(text + i, n - i), inside = text[i + 1] == '?' ? 6 : 1 + bar(text + i + 1, size - 2) + 1;
+            size_t size = bracket_size(text + i, n - i), inside = text[i + 1] == '?'   ? 6
+                                                                  : text[i + 1] == '+' ? 4
+                                                                                       : 1 + bar(text + i + 1, size - 2) + 1;
             if (inside < size)
                 list_text(list, text + i + inside, size - inside - 1, ending);
             i += size;
