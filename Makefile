@@ -1,0 +1,57 @@
+# The front door; CMake does the work. `make help` lists the targets.
+BUILD ?= build
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+PREFIX ?= /usr/local
+CONFIGURE = cmake -S . -DCMAKE_INSTALL_PREFIX=$(PREFIX)
+
+.PHONY: all build setup demo test table install clean format asan ubsan clang help
+
+all: build ## install what is missing and build build/ghostmax
+
+setup:
+	@tools/setup.sh build
+
+build: setup
+	@mkdir -p $(BUILD)
+	@$(CONFIGURE) -B $(BUILD) >$(BUILD)/configure.log 2>&1 || { cat $(BUILD)/configure.log; exit 1; }
+	@cmake --build $(BUILD) -j $(JOBS)
+
+demo: build ## the five-minute lab: trains, measures and quantizes five variants, prints the table
+	@$(BUILD)/ghostmax lab --out demo
+
+test: ## install what is missing, build, run every test
+	@tools/setup.sh test
+	@$(MAKE) --no-print-directory build
+	@tools/run_tests.sh $(BUILD) $(JOBS)
+
+table: build ## the longer recorded run of README's table
+	@tools/make_table.sh $(BUILD)/ghostmax
+
+install: build ## program, library, headers and pkg-config file to PREFIX (default /usr/local)
+	@cmake --install $(BUILD) --prefix $(PREFIX)
+
+# Sanitizers use the plain C matrix product: no uninstrumented library in the way.
+asan: ## every test under the address sanitizer
+	@$(MAKE) --no-print-directory checked NAME=asan FLAGS="-DGM_SANITIZE=address"
+
+ubsan: ## every test under the undefined-behaviour sanitizer
+	@$(MAKE) --no-print-directory checked NAME=ubsan FLAGS="-DGM_SANITIZE=undefined"
+
+clang: ## every test of a build by clang
+	@$(MAKE) --no-print-directory checked NAME=clang FLAGS="-DCMAKE_C_COMPILER=clang"
+
+.PHONY: checked
+checked:
+	@tools/setup.sh build test
+	@$(CONFIGURE) -B build-$(NAME) $(FLAGS)
+	@cmake --build build-$(NAME) -j $(JOBS)
+	@tools/run_tests.sh build-$(NAME) $(JOBS)
+
+format: ## clang-format on every C file
+	@tools/format.sh
+
+clean: ## remove what was built
+	@rm -rf $(BUILD) build-asan build-ubsan build-clang
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile

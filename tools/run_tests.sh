@@ -1,0 +1,18 @@
+#!/bin/sh
+# Runs the tests of a build folder and ends with one line that counts them: cases of test programs, and scripts.
+# Usage: tools/run_tests.sh BUILD JOBS
+set -eu
+build=$1
+jobs=$2
+status=0
+ctest --test-dir "$build" --output-on-failure -j "$jobs" || status=$?
+awk -v status="$status" '
+    /^[0-9]+\/[0-9]+ Test: /    { programs++; cases = 0 }
+    /^\[  PASSED  \] [0-9]+ test/ { passed += $4; cases = 1 }
+    /^\[  FAILED  \] [0-9]+ test/ { failed += $4; cases = 1 }
+    /^\[  SKIPPED \] [0-9]+ test/ { skipped += $4; cases = 1 }
+    /^Test Passed\./            { if (!cases) passed++ }
+    /^Test Failed\./            { if (!cases) failed++ }
+    /^Test Skipped|^Test Pass Reason/ { if (!cases) skipped++ }
+    END { printf "%d test programs: %d passed, %d failed, %d skipped\n", programs, passed, failed, skipped; exit status }
+' "$build/Testing/Temporary/LastTest.log"
