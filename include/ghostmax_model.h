@@ -161,7 +161,8 @@ typedef struct gm_data_defaults {
 const gm_data_defaults *gm_data_default_list(int index); /* "stories", "bb", "FILE"; NULL past the end */
 const gm_data_defaults *gm_data_default_of(const char *source);
 
-/* Errors: missing, empty, directory, unreadable, too short for the context, invalid UTF-8: each with its own line. */
+/* Errors: GM_EIO (missing, a folder, unreadable), GM_EFORMAT (empty, no text for chars or words, too short for any context, an altered
+ * token file: offset says where), GM_EINVAL (an option; a context too long for the text: the line proposes one that fits). */
 gm_status gm_data_open(gm_data **out, const gm_data_options *options, gm_error *err);
 void gm_data_free(gm_data *d);
 const gm_tokenizer *gm_data_tokenizer(const gm_data *d);

@@ -327,8 +327,8 @@ static gm_status too_short(gm_corpus *c, const gm_data_options *o, const gm_toke
         GM_TRY(make_split(c, context, !o->no_bos, &found, err));
     }
     if (!found)
-        return gm_fail(err, GM_EINVAL, "'%s' has %lld tokens (%s), too few to train and validate on; give a longer text", o->source, tokens,
-                       gm_tokenizer_kind(t));
+        return gm_fail(err, GM_EFORMAT, "'%s' has %lld tokens (%s), too few to train and validate on; give a longer text", o->source,
+                       tokens, gm_tokenizer_kind(t));
     return gm_fail(err, GM_EINVAL,
                    "'%s' has %lld tokens (%s), too few to train and validate on sequences of %lld; use --context %lld or a longer text",
                    o->source, tokens, gm_tokenizer_kind(t), (long long)o->context, (long long)context);
