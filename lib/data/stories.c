@@ -188,9 +188,9 @@ static bool takes_an(const char *word, size_t n) {
 }
 
 static void write_word(story *s, const char *word, size_t n) {
-    if (n == 1 && word[0] == 'a' && !s->article) { /* a or an: the next word decides */
+    if (n == 1 && (word[0] | 32) == 'a' && !s->article) { /* a or an: the next word decides */
         s->article = true;
-        s->article_capital = s->capital;
+        s->article_capital = s->capital || word[0] == 'A';
         s->capital = false;
         return;
     }
