@@ -10,7 +10,7 @@
  *   {A} {O.full}    a slot: people A B C, animal D, things O Q T U, places H P R L (L = here), numbers N K; see the attributes below
  *   {*T}            thing_with_A ... thing_with_D, thing_here or thing_away, by where T is
  *   {!O>B} {!@P}    B now has O; everybody is now at P. {O.at} tells where O is: only who followed the story can
- *   {?O>B:text}     text only if B has O; {+B:text} only if B has not been mentioned
+ *   {?O>B:text}     text only if B has O; {+B:text} {+=rule:text} only if there was no B, no {=rule} yet
  *   `text` {~}      a quotation; said, asked or cried, by the mark that ended it
  *   {^} {-}         a capital next; no capital in the next quotation
  *
@@ -375,10 +375,12 @@ static void write_name(story *s, const being *b) {
 }
 
 /* The word of a pair that goes with the gender: attribute, male, female. */
-enum { HE, HIM, HIS, YOUNG, GROWN };
+enum { HE, HIM, HIS, YOUNG };
 static const char *const gendered[][3] = {
-    [HE] = {"he", "he", "she"},         [HIM] = {"obj", "him", "her"},       [HIS] = {"poss", "his", "her"},
-    [YOUNG] = {"young", "boy", "girl"}, [GROWN] = {"grown", "man", "woman"},
+    [HE] = {"he", "he", "she"},
+    [HIM] = {"obj", "him", "her"},
+    [HIS] = {"poss", "his", "her"},
+    [YOUNG] = {"young", "boy", "girl"},
 };
 
 /* {A} who does it; {A.him} to whom; {A.his} whose; .name always the name; the rest as listed. */
@@ -391,7 +393,7 @@ static void write_being(story *s, char slot, const char *attribute, size_t n) {
             return;
         }
     if (attribute_is(attribute, n, "kind"))
-        write_words(s, b->animal ? b->animal->name : gendered[b->age == CHILD ? YOUNG : GROWN][1 + b->gender]);
+        write_words(s, b->animal ? b->animal->name : b->role ? b->role->name : gendered[YOUNG][1 + b->gender]);
     else if (attribute_is(attribute, n, "role"))
         write_words(s, b->role->name);
     else if (attribute_is(attribute, n, "work"))
@@ -616,8 +618,12 @@ static void expand_directive(story *s, const frame *f, const char *text, size_t 
         if (s->items[item_of(resolve(f, text[1]))].holder == (who == 'L' ? s->here : who))
             expand(s, f, text + 5, n - 5);
     } else if (c == '+') {
-        if (s->beings[text[1] - 'A'].seen < 0)
-            expand(s, f, text + 3, n - 3);
+        size_t name = 2;
+        while (name < n && text[name] != ':')
+            name++;
+        int memory = text[1] == '=' ? find_rule(s, text + 2, name - 2) : -1;
+        if (memory >= 0 ? !s->memo[memory] : s->beings[text[1] - 'A'].seen < 0)
+            expand(s, f, text + name + 1, n - name - 1);
     } else if (c == '$') {
         while (f && !f->content)
             f = f->caller;
@@ -768,10 +774,13 @@ static void list_text(word_list *list, const char *text, size_t n, const char *e
         if (i > start) {
             if (text[start] != '\'') /* 's after a slot is listed with the names */
                 list_word(list, text + start, i - start, ending);
-        } else if (text[i] == '{') { /* words stand only in what a directive holds: {say:A|...}, {?O>B:...} */
-            size_t size = bracket_size(text + i, n - i), inside = text[i + 1] == '?'   ? 6
-                                                                  : text[i + 1] == '+' ? 4
-                                                                                       : 1 + bar(text + i + 1, size - 2) + 1;
+        } else if (text[i] == '{') { /* words stand only in what a directive holds: {say:A|...}, {?O>B:...}, {+B:...} */
+            size_t size = bracket_size(text + i, n - i), inside = 1;
+            if (strchr("?+", text[i + 1]))
+                while (inside < size && text[i + inside++] != ':')
+                    ;
+            else
+                inside += bar(text + i + 1, size - 2) + 1;
             if (inside < size)
                 list_text(list, text + i + inside, size - inside - 1, ending);
             i += size;
