@@ -1,0 +1,73 @@
+/* cli.h -- what the commands share: the list of them, messages, progress, files. */
+#ifndef GM_CLI_H
+#define GM_CLI_H
+
+#include "ghostmax_model.h"
+#include "options.h"
+
+#include <jansson.h>
+
+/* The one list of commands, in the order of `ghostmax --help`. Each lives in cmd_<name>.c. */
+#define CLI_COMMANDS(COMMAND) \
+    COMMAND(lab)              \
+    COMMAND(explain)          \
+    COMMAND(train)            \
+    COMMAND(eval)             \
+    COMMAND(measure)          \
+    COMMAND(generate)         \
+    COMMAND(info)             \
+    COMMAND(tokenize)         \
+    COMMAND(selftest)
+#define CLI_DECLARE(name) extern const cli_command cli_command_##name;
+CLI_COMMANDS(CLI_DECLARE)
+#undef CLI_DECLARE
+
+/* `ghostmax <command>: <message>` as one line on stderr (a progress line in the way is ended first). */
+void cli_error(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* The same for a library error; returns the exit code that belongs to its status. */
+int cli_fail(const cli_command *command, const gm_error *err);
+void cli_note(const char *format, ...) __attribute__((format(printf, 1, 2))); /* a line on stderr */
+
+gm_status cli_context(gm_ctx **ctx, const cli_common *common, gm_error *err);
+void cli_command_line(char *dst, size_t size); /* this process's, quoted for a shell */
+json_t *cli_json_number(double x);             /* null where it is not finite */
+/* A result on stdout, indented, with a newline. Frees it. */
+void cli_print_json(json_t *root);
+
+/* Progress on stderr: one line that is rewritten on a terminal; elsewhere plain lines, one per 2% or 10 seconds. */
+typedef struct cli_progress {
+    bool quiet;
+    double last_s, last_share; /* when, and at which share of the work, a line was last printed */
+} cli_progress;
+void cli_progress_show(cli_progress *p, double share, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void cli_progress_end(void); /* leaves the last line standing */
+void cli_format_seconds(char *dst, size_t size, double seconds);
+void cli_format_count(char *dst, size_t size, double count); /* 12.3k, 4.56M */
+
+/* Ctrl-C and SIGTERM: the first asks the running command to finish its step and save, the second ends the process. */
+void cli_catch_stop(void);
+bool cli_stop_asked(void);
+
+/* Option groups of gm_data_options and gm_train_options, for lab and train. */
+extern const cli_option cli_data_options[], cli_train_options[];
+/* gm_train_defaults, with everything that the data source decides left open (0). */
+void cli_train_defaults(gm_train_options *train);
+/* Fills what was left open from the data source's row, and the context from it and the presets (a comma list, NULL: the source's). */
+gm_status cli_train_fill(gm_train_options *train, gm_data_options *data, const char *presets, gm_error *err);
+/* The sources, their defaults, and the variants, as help text. */
+void cli_help_sources(FILE *out);
+void cli_help_variants(FILE *out);
+void cli_help_presets(FILE *out);
+
+/* A model from the folder named by the first operand, and (data not NULL) data through the tokenizer beside it. Returns an exit code;
+ * when that is CLI_DONE, cli_unload frees. data->context 0 becomes the model's. */
+typedef struct cli_loaded {
+    gm_ctx *ctx;
+    gm_model *model;
+    gm_data *data;
+    char tokenizer_path[1024];
+} cli_loaded;
+int cli_load(cli_loaded *loaded, const cli_command *command, const cli_common *common, gm_data_options *data);
+void cli_unload(cli_loaded *loaded);
+
+#endif

@@ -1,0 +1,181 @@
+/* cmd_lab.c -- the main job: every variant on the same data, budget and seeds; measured, quantized, one table. */
+#include "cli.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+typedef struct lab_args {
+    cli_common common;
+    gm_lab_options lab;
+    cli_overrides shape;
+} lab_args;
+
+static void lab_defaults(void *arguments) {
+    lab_args *args = arguments;
+    *args = (lab_args){.lab = {.data.source = "stories", .out = "lab", .measure_sequences = 64}};
+    cli_train_defaults(&args->lab.train);
+    gm_quant_defaults(&args->lab.quant);
+}
+
+#define LAB(name, value, type, field, min, max, help, otherwise) \
+    { name, value, help, type, offsetof(lab_args, lab.field), min, max, otherwise }
+static const cli_option lab_options[] = {
+    LAB("variants", "LIST", CLI_TEXT, variants, 0, 0, "attention variants, separated by commas", "from the data source"),
+    LAB("model", "LIST", CLI_TEXT, models, 0, 0, "presets, separated by commas: a table for each size", "from the data source"),
+    LAB("seeds", "N", CLI_COUNT, seeds, 1, 1000, "runs per variant: --seed, --seed + 1, ...", "from the data source"),
+    LAB("out", "DIR", CLI_TEXT, out, 0, 0, "folder for the results; given again, unfinished runs go on", NULL),
+    LAB("measure-sequences", "N", CLI_COUNT, measure_sequences, 1, 1 << 20, "validation sequences measured", NULL),
+    {0}};
+static const cli_option lab_quant_options[] = {
+    LAB("weight-mse", NULL, CLI_FLAG, quant.weight_mse, 0, 0, "weight ranges by least squared error instead of the largest value", NULL),
+    LAB("per-channel", NULL, CLI_FLAG, quant.per_channel, 0, 0, "a weight grid per output channel", NULL),
+    LAB("per-token", NULL, CLI_FLAG, quant.per_token, 0, 0, "an activation grid per token, dynamic", NULL),
+    LAB("percentile", "X", CLI_REAL, quant.percentile, 50, 100, "activation ranges by percentile, e.g. 99.999", "min-max"),
+    LAB("calibration-batches", "N", CLI_COUNT, quant.calibration_batches, 1, 1 << 20, "batches of training data that set the ranges", NULL),
+    {0}};
+
+static const cli_group lab_groups[] = {{"The comparison", lab_options, 0, false},
+                                       {"Data", cli_data_options, offsetof(lab_args, lab.data), false},
+                                       {"Training, the same for every run", cli_train_options, offsetof(lab_args, lab.train), false},
+                                       {"Model dimensions that replace the presets'", NULL, offsetof(lab_args, shape), true},
+                                       {"Quantization", lab_quant_options, 0, false},
+                                       CLI_MACHINE,
+                                       CLI_QUIET,
+                                       CLI_JSON,
+                                       CLI_END};
+
+/* ---- progress ------------------------------------------------------------------------------------------------------------ */
+
+typedef struct lab_watch {
+    cli_progress progress;
+    int run;            /* the run last heard of */
+    int trained;        /* runs trained from start to end in this call, and */
+    double trained_s;   /* their time */
+    double run_start_s; /* of the present run */
+    bool whole;         /* the present run began at step 0 here */
+    int64_t last_step;
+} lab_watch;
+
+static double now_s(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+static void enter_run(lab_watch *watch, const gm_lab_progress *p) {
+    double now = now_s();
+    if (watch->run > 0 && watch->whole) {
+        watch->trained++;
+        watch->trained_s += now - watch->run_start_s;
+    }
+    watch->run = p->run;
+    watch->run_start_s = now;
+    watch->last_step = 0;
+    int64_t resumed = p->train ? p->train->resumed_at : 0;
+    watch->whole = !p->reused && resumed == 0;
+    if (resumed > 0 && !watch->progress.quiet)
+        cli_note("run %d/%d %s seed %llu: resumed at step %lld", p->run, p->runs, p->variant, (unsigned long long)p->seed,
+                 (long long)resumed);
+}
+
+static bool on_progress(void *user, const gm_lab_progress *p) {
+    lab_watch *watch = user;
+    char who[320], eta[32], rate[32];
+    if (p->run != watch->run)
+        enter_run(watch, p);
+    double share = (double)(p->run - 1) / p->runs;
+    snprintf(who, sizeof who, "run %d/%d  %s %s seed %llu", p->run, p->runs, p->model, p->variant, (unsigned long long)p->seed);
+    if (p->reused) {
+        cli_progress_show(&watch->progress, share, "%s  done earlier", who);
+    } else if (p->train) {
+        const gm_train_progress *t = p->train;
+        double per_run = watch->trained ? watch->trained_s / watch->trained : t->eta_s + (now_s() - watch->run_start_s);
+        watch->last_step = t->step;
+        cli_format_seconds(eta, sizeof eta, t->eta_s + per_run * (p->runs - p->run));
+        cli_format_count(rate, sizeof rate, t->tokens_per_s);
+        share += (double)t->step / (double)t->steps / p->runs;
+        cli_progress_show(&watch->progress, share < 1 ? share : 0.9999, "%s  step %lld/%lld  loss %.4f  %s tokens/s  all done in %s", who,
+                          (long long)t->step, (long long)t->steps, t->loss, rate, eta);
+    } else
+        cli_progress_show(&watch->progress, share, "%s  %s", who, p->phase);
+    return cli_stop_asked();
+}
+
+/* ---- the command --------------------------------------------------------------------------------------------------------- */
+
+/* A data file that cannot be opened may be a built-in source, misspelt. */
+static const char *source_meant(const char *source, const char *message) {
+    const gm_data_defaults *d;
+    const char *names[8] = {0};
+    if (strpbrk(source, "./") || !strstr(message, source))
+        return NULL;
+    for (int i = 0; i < 7 && (d = gm_data_default_list(i)); i++)
+        names[i] = d->source;
+    const char *nearest = gm_text_nearest(source, names);
+    return nearest && strcmp(nearest, source) != 0 && strcmp(nearest, "FILE") != 0 ? nearest : NULL;
+}
+
+static int lab_run(const cli_command *command, void *arguments) {
+    lab_args *args = arguments;
+    gm_lab_options *lab = &args->lab;
+    gm_error err = {.offset = -1};
+    gm_ctx *ctx = NULL;
+    char *results = NULL, *table = NULL, line[2048] = "";
+    lab_watch watch = {.progress.quiet = args->common.quiet};
+    int code = CLI_DONE;
+    gm_status status = cli_train_fill(&lab->train, &lab->data, lab->models, &err);
+    if (status == GM_OK)
+        status = cli_context(&ctx, &args->common, &err);
+    if (status != GM_OK)
+        return cli_fail(command, &err);
+    lab->overrides = args->shape.text;
+    lab->command = line;
+    if (lab->seeds < 1)
+        lab->seeds = gm_data_default_of(lab->data.source)->seeds;
+    cli_command_line(line, sizeof line);
+    cli_catch_stop();
+    status = gm_lab_run(ctx, lab, on_progress, &watch, &results, &table, &err);
+    cli_progress_end();
+    if (results && args->common.json)
+        fputs(results, stdout);
+    else if (table)
+        printf("%s\nResults, table.md and the runs are in %s\n", table, lab->out);
+    if (status == GM_ESTOPPED) {
+        cli_error(command->name, "stopped in run %d at step %lld; the same command continues it", watch.run, (long long)watch.last_step);
+        code = CLI_FAILED;
+    } else if (status == GM_EIO && source_meant(lab->data.source, err.msg)) {
+        cli_error(command->name, "%s; did you mean the built-in source '%s'?", err.msg, source_meant(lab->data.source, err.msg));
+        code = CLI_FAILED;
+    } else if (status != GM_OK)
+        code = cli_fail(command, &err);
+    free(results);
+    free(table);
+    gm_ctx_free(ctx);
+    return code;
+}
+
+static void lab_more_help(FILE *out) {
+    cli_help_sources(out);
+    cli_help_variants(out);
+    cli_help_presets(out);
+    fprintf(
+        out,
+        "\nCtrl-C finishes the step and saves (exit 1); the same command goes on where it stopped and redoes nothing. A run whose loss\n"
+        "is not finite is recorded, the others go on, and the exit code is 3. A folder of another configuration is refused.\n");
+}
+
+const cli_command cli_command_lab = {
+    .name = "lab",
+    .summary = "compare attention variants: train, measure, quantize, one table",
+    .operands = "",
+    .about = "Trains every variant on the same data, initial weights and budget, measures outliers and sinks, quantizes, and prints one\n"
+             "table with mean and standard deviation over seeds. Without options it is the demo, on the built-in stories.",
+    .example = "ghostmax lab --data book.txt --variants softmax,softmax1,clipped:alpha=4,gated,sink --seeds 3 --out book-lab",
+    .size = sizeof(lab_args),
+    .groups = lab_groups,
+    .defaults = lab_defaults,
+    .more_help = lab_more_help,
+    .run = lab_run,
+};

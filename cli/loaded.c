@@ -1,0 +1,53 @@
+/* loaded.c -- what eval and measure begin with: a model from its folder, and data through the model's own tokenizer. */
+#include "cli.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static gm_status load_all(cli_loaded *loaded, const cli_common *common, gm_data_options *data, gm_error *err) {
+    const char *folder = common->operands[0];
+    gm_status status = cli_context(&loaded->ctx, common, err);
+    if (status == GM_OK)
+        status = gm_model_load(&loaded->model, loaded->ctx, folder, err);
+    if (status != GM_OK || !data)
+        return status;
+    if (!data->context)
+        data->context = gm_model_config_of(loaded->model)->context;
+    if (!data->tokenizer) {
+        snprintf(loaded->tokenizer_path, sizeof loaded->tokenizer_path, "%s/tokenizer.json", folder);
+        if (access(loaded->tokenizer_path, F_OK) == 0)
+            data->tokenizer = loaded->tokenizer_path;
+    }
+    status = gm_data_open(&loaded->data, data, err);
+    if (status != GM_OK)
+        return status;
+    int64_t have = gm_model_config_of(loaded->model)->vocab, need = gm_tokenizer_vocab(gm_data_tokenizer(loaded->data));
+    if (need > have) {
+        *err = (gm_error){.code = GM_EINVAL, .offset = -1};
+        snprintf(err->msg, sizeof err->msg, "the tokenizer has %lld tokens, the model %lld; give the model's own with --tokenizer",
+                 (long long)need, (long long)have);
+        return GM_EINVAL;
+    }
+    return GM_OK;
+}
+
+int cli_load(cli_loaded *loaded, const cli_command *command, const cli_common *common, gm_data_options *data) {
+    gm_error err = {.offset = -1};
+    *loaded = (cli_loaded){0};
+    if (data && !data->source) {
+        cli_error(command->name, "--data is missing; give a file, stories or bb");
+        return CLI_USAGE;
+    }
+    if (load_all(loaded, common, data, &err) == GM_OK)
+        return CLI_DONE;
+    cli_unload(loaded);
+    return cli_fail(command, &err);
+}
+
+void cli_unload(cli_loaded *loaded) {
+    gm_data_free(loaded->data);
+    gm_model_free(loaded->model);
+    gm_ctx_free(loaded->ctx);
+    *loaded = (cli_loaded){0};
+}

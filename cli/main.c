@@ -1,0 +1,151 @@
+/* main.c -- finds the command, checks the line against its table, runs it, and answers for what reached stdout. */
+#include "cli.h"
+
+#include <errno.h>
+#include <math.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const cli_command *const commands[] = {
+#define CLI_POINTER(name) &cli_command_##name,
+    CLI_COMMANDS(CLI_POINTER)
+#undef CLI_POINTER
+};
+enum { COMMAND_COUNT = sizeof commands / sizeof *commands };
+
+/* ---- what the commands share (cli.h) -------------------------------------------------------------------------------------- */
+
+void cli_error(const char *command, const char *format, ...) {
+    va_list args;
+    cli_progress_end();
+    fprintf(stderr, "ghostmax%s%s: ", *command ? " " : "", command);
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputc('\n', stderr);
+}
+
+int cli_fail(const cli_command *command, const gm_error *err) {
+    if (err->offset >= 0)
+        cli_error(command->name, "%s (byte %lld)", err->msg, (long long)err->offset);
+    else
+        cli_error(command->name, "%s", err->msg);
+    if (err->code == GM_EINVAL)
+        return CLI_USAGE;
+    return err->code == GM_EDIVERGED ? CLI_DIVERGED : CLI_FAILED;
+}
+
+gm_status cli_context(gm_ctx **ctx, const cli_common *common, gm_error *err) {
+    return gm_ctx_create(ctx, &(gm_ctx_options){.threads = (int)common->threads, .isa = common->isa}, err);
+}
+
+static char **line_arguments;
+
+void cli_command_line(char *dst, size_t size) {
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_=+:,./%@";
+    size_t used = (size_t)snprintf(dst, size, "ghostmax");
+    for (char **argument = line_arguments + 1; *argument && used < size; argument++) {
+        bool quote = !**argument || (*argument)[strspn(*argument, plain)];
+        used += (size_t)snprintf(dst + used, size - used, quote ? " '%s'" : " %s", *argument);
+    }
+}
+
+json_t *cli_json_number(double x) {
+    return isfinite(x) ? json_real(x) : json_null();
+}
+
+/* Nine digits: all that a float32 result carries. */
+void cli_print_json(json_t *root) {
+    json_dumpf(root, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+    putchar('\n');
+    json_decref(root);
+}
+
+/* ---- help of the program ---------------------------------------------------------------------------------------------------- */
+
+static void help_program(FILE *out) {
+    fprintf(out, "usage: ghostmax <command> [options] [arguments]\n\n"
+                 "Trains transformers with any attention normaliser, measures their outliers, quantizes them, and puts the\n"
+                 "answer in one table. `ghostmax lab` is the demo.\n\nCommands\n");
+    for (int i = 0; i < COMMAND_COUNT; i++)
+        cli_help_entry(out, commands[i]->name, commands[i]->summary);
+    fprintf(out, "\n`ghostmax <command> --help` has the options, their defaults and a worked example.\n\n"
+                 "Results go to stdout, progress and errors to stderr. Exit code: 0 done; 1 files, data or the machine failed,\n"
+                 "or stopped by Ctrl-C; 2 the command line is wrong; 3 the training diverged.\n\n"
+                 "Example\n  ghostmax lab --data book.txt --variants softmax,softmax1,gated --seeds 3 --out book-lab\n");
+}
+
+static const cli_command *command_named(const char *name) {
+    for (int i = 0; i < COMMAND_COUNT; i++) {
+        if (strcmp(commands[i]->name, name) == 0)
+            return commands[i];
+    }
+    return NULL;
+}
+
+static int fail_unknown(const char *name) {
+    const char *names[COMMAND_COUNT + 1] = {0};
+    for (int i = 0; i < COMMAND_COUNT; i++)
+        names[i] = commands[i]->name;
+    const char *nearest = gm_text_nearest(name, names);
+    if (nearest)
+        cli_error("", "unknown command '%s'; did you mean '%s'?", name, nearest);
+    else
+        cli_error("", "unknown command '%s'; `ghostmax --help` lists them", name);
+    return CLI_USAGE;
+}
+
+static int run_command(const cli_command *command, int argc, char **argv) {
+    int code;
+    void *args = calloc(1, command->size);
+    if (!args) {
+        cli_error(command->name, "out of memory");
+        return CLI_FAILED;
+    }
+    if (cli_parse(command, args, argc, argv, &code))
+        code = command->run(command, args);
+    free(args);
+    return code;
+}
+
+static int dispatch(int argc, char **argv) {
+    const char *word = argc > 1 ? argv[1] : "";
+    if (!*word) {
+        help_program(stderr);
+        return CLI_USAGE;
+    }
+    if (strcmp(word, "--version") == 0) {
+        printf("ghostmax %s\n", GM_VERSION);
+        return CLI_DONE;
+    }
+    bool help = strcmp(word, "help") == 0;
+    if (strcmp(word, "-h") == 0 || strcmp(word, "--help") == 0 || (help && argc == 2)) {
+        help_program(stdout);
+        return CLI_DONE;
+    }
+    const cli_command *command = command_named(help ? argv[2] : word);
+    if (!command)
+        return fail_unknown(help ? argv[2] : word);
+    if (help) {
+        cli_help(command, stdout);
+        return CLI_DONE;
+    }
+    return run_command(command, argc - 2, argv + 2);
+}
+
+int main(int argc, char **argv) {
+    line_arguments = argv;
+    signal(SIGPIPE, SIG_IGN); /* a closed pipe is a failed write, answered below */
+    int code = dispatch(argc, argv);
+    cli_progress_end();
+    errno = 0;
+    bool failed = fflush(stdout) != 0 || ferror(stdout);
+    if (failed) {
+        int reason = errno ? errno : EIO;
+        cli_error(argc > 1 ? argv[1] : "", "cannot write the result to stdout: %s", strerror(reason));
+        return CLI_FAILED;
+    }
+    return code;
+}

@@ -1,0 +1,451 @@
+/* lab.c -- the comparison: check everything, then train, measure and quantize run by run, then results.json, table.md and report.html.
+ * Whatever a run gave lies in its own folder before the next begins, so that a killed lab goes on where it was. */
+#include "lab.h"
+
+#include "identity.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* What is quantized: the table's W8A8, and W6A6, where outliers show first (6-bit activations
+ * separate variants long before 8-bit ones do). */
+static const struct precision {
+    const char *name;
+    int weight_bits, activation_bits;
+} precisions[] = {{"w8a8", 8, 8}, {"w6a6", 6, 6}};
+
+/* ---- the plan: everything that can be wrong is found before anything is trained ---------------------------------------------------- */
+
+static gm_status plan_models(gm_lab_plan *plan, const gm_data *data, const char *list, gm_error *err) {
+    const gm_lab_options *o = plan->options;
+    for (const char *p = list;; p++) {
+        char name[64];
+        size_t n = strcspn(p, ",");
+        gm_lab_model *model = &plan->models[plan->model_count];
+        if (plan->model_count == GM_LAB_MODELS)
+            return gm_fail(err, GM_EINVAL, "more than %d models; give fewer", GM_LAB_MODELS);
+        snprintf(name, sizeof name, "%.*s", (int)GM_MIN(n, sizeof name - 1), p);
+        GM_TRY(gm_model_config_preset(&model->cfg, name, err));
+        for (int i = 0; i < plan->model_count; i++) {
+            if (strcmp(plan->models[i].preset, name) == 0)
+                return gm_fail(err, GM_EINVAL, "model '%s' stands twice in the list; remove one", name);
+        }
+        snprintf(model->preset, sizeof model->preset, "%.31s", name);
+        if (o->overrides)
+            GM_TRY(gm_model_config_override(&model->cfg, o->overrides, err));
+        model->cfg.vocab = gm_tokenizer_vocab(gm_data_tokenizer(data));
+        model->cfg.context = o->train.context;
+        plan->model_count++;
+        for (int i = 0; i < plan->variant_count; i++) { /* a variant may have rules of its own */
+            gm_model_config cfg = model->cfg;
+            cfg.attention = plan->variants[i];
+            GM_TRY(gm_model_config_check(&cfg, err));
+        }
+        GM_TRY(gm_model_config_check(&model->cfg, err));
+        gm_model_config_size(&model->size, &model->cfg, o->train.batch, o->train.context);
+        p += n;
+        if (!*p)
+            return GM_OK;
+    }
+}
+
+static gm_status check_options(const gm_lab_options *o, gm_error *err) {
+    const struct {
+        const char *name;
+        int64_t value;
+    } positive[] = {{"seeds", o->seeds},           {"steps", o->train.steps},           {"batch", o->train.batch},
+                    {"context", o->train.context}, {"accumulate", o->train.accumulate}, {"measure-sequences", o->measure_sequences}};
+    for (int i = 0; i < GM_COUNT(positive); i++) {
+        if (positive[i].value < 1)
+            return gm_fail(err, GM_EINVAL, "%s is %lld, it must be 1 or more", positive[i].name, (long long)positive[i].value);
+    }
+    if (o->train.batch % o->train.accumulate != 0)
+        return gm_fail(err, GM_EINVAL, "accumulate is %lld, it must divide the batch of %lld", (long long)o->train.accumulate,
+                       (long long)o->train.batch);
+    if (!o->out || !*o->out)
+        return gm_fail(err, GM_EINVAL, "the lab needs a folder for its results; give --out");
+    if (!(o->train.lr > 0))
+        return gm_fail(err, GM_EINVAL, "lr is %g, it must be above 0", o->train.lr);
+    return GM_OK;
+}
+
+/* A spec as part of a file's name on any system: clipped:alpha=4 -> clipped-alpha=4. */
+static void name_run(gm_trial *run, const gm_lab_plan *plan) {
+    const char *spec = plan->specs[run->variant];
+    snprintf(run->name, sizeof run->name, "%s%s%s-s%llu", plan->model_count > 1 ? plan->models[run->model].preset : "",
+             plan->model_count > 1 ? "-" : "", spec, (unsigned long long)run->seed);
+    for (char *p = run->name; *p; p++) {
+        if (*p == ':' || *p == ',')
+            *p = '-';
+    }
+}
+
+/* Seed by seed, so that a lab stopped early has whole comparisons. */
+static gm_trial *list_runs(const gm_lab_plan *plan, int *count) {
+    *count = (int)(plan->model_count * plan->variant_count * plan->seeds);
+    gm_trial *runs = calloc((size_t)*count, sizeof *runs);
+    int n = 0;
+    for (int m = 0; runs && m < plan->model_count; m++) {
+        for (int64_t s = 0; s < plan->seeds; s++) {
+            for (int v = 0; v < plan->variant_count; v++) {
+                runs[n] = (gm_trial){.model = m, .variant = v, .seed = plan->options->train.seed + (uint64_t)s};
+                name_run(&runs[n], plan);
+                n++;
+            }
+        }
+    }
+    return runs;
+}
+
+/* ---- identity: what makes two labs the same lab -------------------------------------------------------------------------------------- */
+
+/* The fields of every run's identity that are equal in all models; those that differ stand with their model. */
+static json_t *config_of(const gm_lab_plan *plan, const gm_data *data) {
+    const gm_lab_options *o = plan->options;
+    const gm_quant_options *q = &o->quant;
+    json_t *identities[GM_LAB_MODELS], *models = json_array(), *variants = json_array();
+    for (int m = 0; m < plan->model_count; m++) {
+        identities[m] = gm_identity_of(&plan->models[m].cfg, &o->train, gm_data_identity(data));
+        json_object_del(identities[m], "attention");
+    }
+    json_t *config = json_deep_copy(identities[0]);
+    for (int m = 0; m < plan->model_count; m++) {
+        json_t *model = json_pack("{s:s}", "model", plan->models[m].preset), *value;
+        const char *name;
+        json_object_foreach(identities[m], name, value) {
+            bool differs = false;
+            for (int k = 0; k < plan->model_count; k++)
+                differs |= !json_equal(value, json_object_get(identities[k], name));
+            if (differs) {
+                json_object_set(model, name, value);
+                json_object_del(config, name);
+            }
+        }
+        json_array_append_new(models, model);
+    }
+    for (int m = 0; m < plan->model_count; m++)
+        json_decref(identities[m]);
+    for (int v = 0; v < plan->variant_count; v++)
+        json_array_append_new(variants, json_string(plan->specs[v]));
+    json_object_set_new(config, "source", json_string(o->data.source));
+    json_object_set_new(config, "bos", json_boolean(!o->data.no_bos));
+    json_object_set_new(config, "models", models);
+    json_object_set_new(config, "variants", variants);
+    json_object_set_new(config, "seeds", json_integer(plan->seeds));
+    json_object_set_new(config, "overrides", json_string(o->overrides ? o->overrides : ""));
+    json_object_set_new(config, "measure_sequences", json_integer(o->measure_sequences));
+    json_object_set_new(config, "quant_weight_mse", json_boolean(q->weight_mse));
+    json_object_set_new(config, "quant_per_channel", json_boolean(q->per_channel));
+    json_object_set_new(config, "quant_per_token", json_boolean(q->per_token));
+    json_object_set_new(config, "quant_percentile", json_real(q->percentile));
+    json_object_set_new(config, "quant_calibration_batches", json_integer(q->calibration_batches));
+    return config;
+}
+
+/* A folder that is new, empty, or this very lab's; anything else is refused before a byte is written. */
+static gm_status check_folder(const char *out, json_t *config, gm_error *err) {
+    char path[1024];
+    json_t *lab = NULL, *results = NULL;
+    GM_TRY(gm_path_join(path, sizeof path, out, "lab.json", err));
+    GM_TRY(gm_store_read(&lab, path, "choose another --out, or remove the folder to begin anew", err));
+    gm_status status = GM_OK;
+    if (lab) {
+        status = gm_identity_compare(json_object_get(lab, "config"), config, out, err);
+        json_decref(lab);
+    } else {
+        GM_TRY(gm_path_join(path, sizeof path, out, "runs", err));
+        if (gm_path_exists(path))
+            status = gm_fail(err, GM_EINVAL, "'%s' has runs but no lab.json that says of what; choose another --out", out);
+    }
+    GM_TRY(status);
+    GM_TRY(gm_path_join(path, sizeof path, out, "results.json", err));
+    GM_TRY(gm_store_read(&results, path, "remove it: the same command writes it anew from the runs", err));
+    json_decref(results);
+    return GM_OK;
+}
+
+static gm_status begin_folder(const char *out, json_t *config, gm_error *err) {
+    char path[1024];
+    GM_TRY(gm_path_join(path, sizeof path, out, "runs", err));
+    GM_TRY(gm_dir_make(path, err));
+    if (access(out, W_OK) != 0)
+        return gm_fail_errno(err, "cannot write into '%s'", out);
+    GM_TRY(gm_path_join(path, sizeof path, out, "lab.json", err));
+    if (gm_path_exists(path))
+        return GM_OK;
+    json_t *lab = json_pack("{s:s, s:s, s:O}", "schema", "ghostmax.lab-config/1", "version", GM_VERSION, "config", config);
+    gm_status status = gm_store_write(lab, path, err);
+    json_decref(lab);
+    return status;
+}
+
+/* ---- one run ----------------------------------------------------------------------------------------------------------------------- */
+
+typedef struct lab {
+    const gm_ctx *ctx;
+    const gm_data *data;
+    gm_lab_plan plan;
+    gm_trial *runs;
+    int run_count;
+    gm_lab_callback callback;
+    void *user;
+} lab;
+
+static bool tell(lab *l, const gm_trial *run, const char *phase, bool reused, const gm_train_progress *train) {
+    if (!l->callback)
+        return false;
+    gm_lab_progress progress = {.variant = l->plan.specs[run->variant],
+                                .model = l->plan.models[run->model].preset,
+                                .seed = run->seed,
+                                .run = (int)(run - l->runs) + 1,
+                                .runs = l->run_count,
+                                .phase = phase,
+                                .reused = reused,
+                                .train = train};
+    return l->callback(l->user, &progress);
+}
+
+typedef struct train_teller {
+    lab *lab;
+    const gm_trial *run;
+    bool worked; /* anything was computed in this call */
+} train_teller;
+
+static bool on_train(void *user, const gm_train_progress *progress) {
+    train_teller *t = user;
+    t->worked = true;
+    return tell(t->lab, t->run, "train", false, progress);
+}
+
+static gm_status measure(json_t **out, lab *l, gm_model *model, gm_error *err) {
+    const gm_lab_options *o = l->plan.options;
+    gm_measure_options options = {.sequences = o->measure_sequences, .context = o->train.context};
+    char *text = NULL;
+    GM_TRY(gm_measure_model(model, l->data, &options, &text, err));
+    *out = json_loads(text, 0, NULL);
+    free(text);
+    return *out ? GM_OK : gm_fail_memory(err, 1 << 16);
+}
+
+static gm_status quantize(json_t **out, lab *l, gm_model *model, uint64_t seed, gm_error *err) {
+    const gm_lab_options *o = l->plan.options;
+    json_t *root = json_pack("{s:s, s:I}", "schema", "ghostmax.quant/1", "sequences", (json_int_t)o->train.eval_sequences);
+    gm_status status = GM_OK;
+    for (int i = 0; i < GM_COUNT(precisions) && status == GM_OK; i++) {
+        gm_quant_options options = o->quant;
+        double loss = NAN, f32_loss = NAN;
+        char name[32];
+        options.weight_bits = precisions[i].weight_bits;
+        options.activation_bits = precisions[i].activation_bits;
+        options.sequences = o->train.eval_sequences; /* those of val_loss, so that the two perplexities compare */
+        options.seed = seed;
+        status = gm_quant_simulated_loss(model, l->data, &options, &loss, &f32_loss, err);
+        snprintf(name, sizeof name, "%s_loss", precisions[i].name);
+        json_object_set_new(root, name, isfinite(loss) ? json_real(loss) : json_null());
+        json_object_set_new(root, "f32_loss", isfinite(f32_loss) ? json_real(f32_loss) : json_null());
+    }
+    if (status == GM_OK)
+        *out = root;
+    else
+        json_decref(root);
+    return status;
+}
+
+static double number_in(const json_t *object, const char *name) {
+    const json_t *value = json_object_get(object, name);
+    return json_is_number(value) ? json_number_value(value) : NAN;
+}
+
+/* Every metric by its name: from training, from quant.json, and whatever measure.json has under that name. */
+static json_t *values_of(const gm_train_result *train, const json_t *measured, const json_t *quant) {
+    json_t *values = json_object();
+    double f32_loss = number_in(quant, "f32_loss");
+    for (int i = 0; i < gm_metric_count; i++)
+        json_object_set_new(values, gm_metrics[i].name, json_null());
+    for (int i = 0; i < gm_metric_count; i++) {
+        double x = number_in(measured, gm_metrics[i].name);
+        if (isfinite(x))
+            json_object_set_new(values, gm_metrics[i].name, json_real(x));
+    }
+    const struct {
+        const char *name;
+        double value;
+    } trained[] = {{"val_loss", train->val_loss},
+                   {"ppl", exp(train->val_loss)},
+                   {"train_loss", train->loss},
+                   {"train_tokens_per_s", train->tokens_per_s}};
+    for (int i = 0; i < GM_COUNT(trained); i++)
+        json_object_set_new(values, trained[i].name, isfinite(trained[i].value) ? json_real(trained[i].value) : json_null());
+    for (int i = 0; i < GM_COUNT(precisions); i++) {
+        char name[32];
+        snprintf(name, sizeof name, "%s_loss", precisions[i].name);
+        double loss = number_in(quant, name);
+        snprintf(name, sizeof name, "%s_ppl", precisions[i].name);
+        json_object_set_new(values, name, isfinite(exp(loss)) ? json_real(exp(loss)) : json_null());
+        snprintf(name, sizeof name, "%s_loss_increase", precisions[i].name);
+        json_object_set_new(values, name, isfinite(loss - f32_loss) ? json_real(loss - f32_loss) : json_null());
+    }
+    return values;
+}
+
+/* What `make` computes for a finished run, from `path` when it is there. */
+typedef struct analysis {
+    const char *file, *phase;
+    json_t *root;
+    char path[1024];
+} analysis;
+
+static gm_status analyse(analysis a[2], lab *l, gm_trial *run, const char *folder, bool *worked, gm_error *err) {
+    gm_model *model = NULL;
+    gm_status status = GM_OK;
+    for (int i = 0; i < 2; i++) {
+        GM_TRY(gm_path_join(a[i].path, sizeof a[i].path, folder, a[i].file, err));
+        GM_TRY(gm_store_read(&a[i].root, a[i].path, "remove it: the same command makes it anew", err));
+    }
+    for (int i = 0; i < 2 && status == GM_OK; i++) {
+        if (a[i].root)
+            continue;
+        *worked = true;
+        if (tell(l, run, a[i].phase, false, NULL))
+            status = gm_fail(err, GM_ESTOPPED, "stopped; the same command continues it");
+        if (status == GM_OK && !model)
+            status = gm_model_load(&model, l->ctx, folder, err);
+        if (status != GM_OK)
+            break;
+        status = i == 0 ? measure(&a[i].root, l, model, err) : quantize(&a[i].root, l, model, run->seed, err);
+        if (status == GM_OK)
+            status = gm_store_write(a[i].root, a[i].path, err);
+    }
+    gm_model_free(model);
+    return status;
+}
+
+static gm_status do_run(lab *l, gm_trial *run, gm_error *err) {
+    const gm_lab_options *o = l->plan.options;
+    char folder[1024], within[400];
+    gm_model_config cfg = l->plan.models[run->model].cfg;
+    gm_train_options train = o->train;
+    gm_train_result result;
+    train_teller teller = {l, run, false};
+    analysis analyses[2] = {{.file = "measure.json", .phase = "measure"}, {.file = "quant.json", .phase = "quantize"}};
+    cfg.attention = l->plan.variants[run->variant];
+    train.seed = run->seed;
+    snprintf(within, sizeof within, "runs/%s", run->name);
+    GM_TRY(gm_path_join(folder, sizeof folder, o->out, within, err));
+    gm_status status = gm_train_run(l->ctx, &cfg, l->data, &train, folder, on_train, &teller, &result, err);
+    if (status == GM_EDIVERGED) {
+        run->diverged = true;
+        run->diverged_at = result.diverged_at;
+        return GM_OK;
+    }
+    GM_TRY(status);
+    status = analyse(analyses, l, run, folder, &teller.worked, err);
+    if (status == GM_OK && !teller.worked && tell(l, run, "train", true, NULL))
+        status = gm_fail(err, GM_ESTOPPED, "stopped; the same command continues it");
+    if (status == GM_OK)
+        run->values = values_of(&result, analyses[0].root, analyses[1].root);
+    json_decref(analyses[0].root);
+    json_decref(analyses[1].root);
+    return status;
+}
+
+/* ---- the lab ---------------------------------------------------------------------------------------------------------------------------
+ */
+
+static gm_status write_text(const char *out, const char *name, const char *text, gm_error *err) {
+    char path[1024];
+    GM_TRY(gm_path_join(path, sizeof path, out, name, err));
+    return gm_file_write(path, text, strlen(text), err);
+}
+
+static gm_status conclude(lab *l, json_t *config, char **results_json, char **table_md, gm_error *err) {
+    const char *out = l->plan.options->out;
+    char path[1024];
+    gm_text table = {0};
+    json_t *results = gm_lab_results(&l->plan, l->ctx, config, l->runs, l->run_count);
+    gm_status status = results ? GM_OK : gm_fail_memory(err, 1 << 16);
+    if (status == GM_OK)
+        gm_lab_table(&table, results);
+    if (status == GM_OK && (table.failed || !table.data))
+        status = gm_fail_memory(err, 1 << 16);
+    if (status == GM_OK)
+        status = gm_path_join(path, sizeof path, out, "results.json", err);
+    if (status == GM_OK)
+        status = gm_store_write(results, path, err);
+    if (status == GM_OK)
+        status = write_text(out, "table.md", table.data, err);
+    if (status == GM_OK && results_json) {
+        char *text = json_dumps(results, JSON_INDENT(2));
+        *results_json = text;
+        status = text ? GM_OK : gm_fail_memory(err, 1 << 16);
+    }
+    if (status == GM_OK && table_md) {
+        *table_md = table.data;
+        table = (gm_text){0};
+    }
+    json_decref(results);
+    gm_text_free(&table);
+    return status;
+}
+
+static gm_status plan_lab(lab *l, const gm_lab_options *o, gm_error *err) {
+    const gm_data_defaults *source = gm_data_default_of(o->data.source);
+    gm_lab_plan *plan = &l->plan;
+    plan->options = o;
+    plan->seeds = o->seeds;
+    GM_TRY(check_options(o, err));
+    GM_TRY(gm_variants_parse(plan->variants, GM_LAB_VARIANTS, &plan->variant_count, o->variants ? o->variants : source->variants, err));
+    for (int i = 0; i < plan->variant_count; i++)
+        gm_variant_format(plan->specs[i], sizeof plan->specs[i], &plan->variants[i]);
+    return plan_models(plan, l->data, o->models ? o->models : source->model, err);
+}
+
+static gm_status run_all(lab *l, gm_error *err) {
+    for (int i = 0; i < l->run_count; i++)
+        GM_TRY(do_run(l, &l->runs[i], err));
+    return GM_OK;
+}
+
+gm_status gm_lab_run(const gm_ctx *ctx, const gm_lab_options *options, gm_lab_callback callback, void *user, char **results_json,
+                     char **table_md, gm_error *err) {
+    gm_lab_options o = *options;
+    lab l = {.ctx = ctx, .callback = callback, .user = user};
+    gm_data *data = NULL;
+    json_t *config = NULL;
+    gm_status status;
+    if (results_json)
+        *results_json = NULL;
+    if (table_md)
+        *table_md = NULL;
+    o.data.context = o.train.context;
+    GM_TRY(check_options(&o, err));
+    GM_TRY_GOTO(gm_data_open(&data, &o.data, err));
+    l.data = data;
+    GM_TRY_GOTO(plan_lab(&l, &o, err));
+    config = config_of(&l.plan, data);
+    GM_TRY_GOTO(check_folder(o.out, config, err));
+    GM_TRY_GOTO(begin_folder(o.out, config, err));
+    l.runs = list_runs(&l.plan, &l.run_count);
+    if (!l.runs) {
+        status = gm_fail_memory(err, 1 << 16);
+        goto done;
+    }
+    GM_TRY_GOTO(run_all(&l, err));
+    GM_TRY_GOTO(conclude(&l, config, results_json, table_md, err));
+    for (int i = 0; i < l.run_count && status == GM_OK; i++) {
+        if (l.runs[i].diverged)
+            status =
+                gm_fail(err, GM_EDIVERGED, "%s, seed %llu, diverged at step %lld; its values are null; lower --lr or lengthen --warmup",
+                        l.plan.specs[l.runs[i].variant], (unsigned long long)l.runs[i].seed, (long long)l.runs[i].diverged_at);
+    }
+done:
+    for (int i = 0; i < l.run_count && l.runs; i++)
+        json_decref(l.runs[i].values);
+    free(l.runs);
+    json_decref(config);
+    gm_data_free(data);
+    return status;
+}

@@ -1,0 +1,213 @@
+/* lab_table.c -- table.md: Markdown whose columns are aligned, so that the same text is the terminal's table. Two blocks, each within 120
+ * columns: what one asks first, then the rest. */
+#include "lab.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { COLUMNS_MAX = 24, CELL = 96 };
+
+typedef struct grid {
+    char cell[GM_LAB_VARIANTS + 1][COLUMNS_MAX][CELL]; /* row 0: titles */
+    int rows, columns;
+} grid;
+
+static int width_of(const char *text) { /* in code points: all that is printed here is one column wide */
+    int n = 0;
+    for (; *text; text++)
+        n += ((unsigned char)*text & 0xc0) != 0x80;
+    return n;
+}
+
+static void print_grid(gm_text *out, const grid *g) {
+    int width[COLUMNS_MAX] = {0};
+    for (int r = 0; r < g->rows; r++) {
+        for (int c = 0; c < g->columns; c++)
+            width[c] = GM_MAX(width[c], GM_MAX(3, width_of(g->cell[r][c])));
+    }
+    for (int r = 0; r < g->rows; r++) {
+        for (int c = 0; c < g->columns; c++) {
+            int pad = width[c] - width_of(g->cell[r][c]);
+            if (c == 0)
+                gm_text_add(out, "| %s%*s ", g->cell[r][c], pad, "");
+            else
+                gm_text_add(out, "| %*s%s ", pad, "", g->cell[r][c]);
+        }
+        gm_text_add(out, "|\n");
+        for (int c = 0; r == 0 && c < g->columns; c++) {
+            gm_text_add(out, c == 0 ? "|:" : "|-");
+            for (int i = 0; i < width[c]; i++)
+                gm_text_add(out, "-");
+            gm_text_add(out, c == 0 ? "-" : ":");
+        }
+        if (r == 0)
+            gm_text_add(out, "|\n");
+    }
+}
+
+/* ---- numbers ---------------------------------------------------------------------------------------------------------------------- */
+
+static double field(const json_t *object, const char *name) {
+    const json_t *value = json_object_get(object, name);
+    return json_is_number(value) ? json_number_value(value) : NAN;
+}
+
+static void format_count(char *dst, size_t size, double n) {
+    if (n < 1e4)
+        snprintf(dst, size, "%.0f", n);
+    else if (n < 1e6)
+        snprintf(dst, size, "%.*fk", n < 1e5 ? 1 : 0, n / 1e3);
+    else
+        snprintf(dst, size, "%.*fM", n < 1e7 ? 2 : n < 1e8 ? 1 : 0, n / 1e6);
+}
+
+/* As many decimals as give x (its std, or without one itself) `digits` significant digits. */
+static int decimals_for(double x, int digits) {
+    if (!(x > 0))
+        return 3;
+    int d = digits - 1 - (int)floor(log10(x));
+    return d < 0 ? 0 : d;
+}
+
+static void format_spread(char *dst, size_t size, double mean, double std) {
+    if (isnan(mean)) {
+        snprintf(dst, size, "-");
+        return;
+    }
+    bool spread = std > 0;
+    int d = spread ? decimals_for(std, 2) : decimals_for(fabs(mean), 4);
+    if (mean == 0 && !spread)
+        snprintf(dst, size, "0");
+    else if (d > 6 && spread)
+        snprintf(dst, size, "%.1e ± %.0e", mean, std);
+    else if (d > 6)
+        snprintf(dst, size, "%.1e", mean);
+    else if (spread)
+        snprintf(dst, size, "%.*f ± %.*f", d, mean, d, std);
+    else
+        snprintf(dst, size, "%.*f", d, mean);
+}
+
+/* ---- blocks ------------------------------------------------------------------------------------------------------------------------ */
+
+static int best_row(json_t *rows, const gm_metric *metric) {
+    int best = -1, finite = 0;
+    double best_value = 0;
+    size_t i;
+    const json_t *row;
+    json_array_foreach(rows, i, row) {
+        double mean = field(json_object_get(row, metric->name), "mean");
+        if (isnan(mean))
+            continue;
+        finite++;
+        if (best < 0 || (metric->better < 0 ? mean < best_value : mean > best_value)) {
+            best = (int)i;
+            best_value = mean;
+        }
+    }
+    return metric->better && finite > 1 ? best : -1;
+}
+
+static void add_metric(grid *g, json_t *rows, const gm_metric *metric) {
+    int c = g->columns++, best = best_row(rows, metric);
+    size_t i;
+    const json_t *row;
+    snprintf(g->cell[0][c], CELL, "%s", metric->title);
+    json_array_foreach(rows, i, row) {
+        const json_t *s = json_object_get(row, metric->name);
+        double mean = field(s, "mean");
+        char text[64];
+        if (strcmp(metric->name, "train_tokens_per_s") == 0 && !isnan(mean))
+            format_count(text, sizeof text, mean);
+        else
+            format_spread(text, sizeof text, mean, field(s, "std"));
+        snprintf(g->cell[i + 1][c], CELL, (int)i == best ? "**%s**" : "%s", text);
+    }
+}
+
+static void add_block(gm_text *out, json_t *rows, gm_metric_place place) {
+    grid g = {.rows = (int)json_array_size(rows) + 1, .columns = 1};
+    size_t i;
+    const json_t *row;
+    snprintf(g.cell[0][0], CELL, "variant");
+    json_array_foreach(rows, i, row) snprintf(g.cell[i + 1][0], CELL, "%.80s", json_string_value(json_object_get(row, "variant")));
+    if (place == GM_PLACE_TABLE1) {
+        g.columns = 2;
+        snprintf(g.cell[0][1], CELL, "params");
+        json_array_foreach(rows, i, row) format_count(g.cell[i + 1][1], CELL, field(row, "params"));
+    }
+    for (int m = 0; m < gm_metric_count; m++) {
+        if (gm_metrics[m].place == place)
+            add_metric(&g, rows, &gm_metrics[m]);
+    }
+    print_grid(out, &g);
+}
+
+/* variant - softmax, seed by seed, with its interval where there are seeds enough. */
+static void add_paired(gm_text *out, json_t *rows) {
+    grid g = {.rows = 1, .columns = 1};
+    size_t i;
+    const json_t *row;
+    bool intervals = false;
+    snprintf(g.cell[0][0], CELL, "minus softmax");
+    json_array_foreach(rows, i, row) {
+        const json_t *paired = json_object_get(row, "paired");
+        if (!paired)
+            continue;
+        snprintf(g.cell[g.rows][0], CELL, "%.80s", json_string_value(json_object_get(row, "variant")));
+        g.columns = 1;
+        for (int m = 0; m < gm_metric_count; m++) {
+            if (!gm_metrics[m].compared)
+                continue;
+            const json_t *pair = json_object_get(paired, gm_metrics[m].name);
+            double low = field(pair, "low"), high = field(pair, "high"), half = (high - low) / 2;
+            int d = GM_MIN(6, decimals_for(half, 2));
+            snprintf(g.cell[0][g.columns], CELL, "%s", gm_metrics[m].title);
+            if (isnan(low))
+                snprintf(g.cell[g.rows][g.columns], CELL, "-");
+            else
+                snprintf(g.cell[g.rows][g.columns], CELL, low > 0 || high < 0 ? "**%+.*f** ± %.*f" : "%+.*f ± %.*f", d,
+                         field(pair, "difference"), d, half);
+            intervals |= !isnan(low);
+            g.columns++;
+        }
+        g.rows++;
+    }
+    if (!intervals)
+        return;
+    gm_text_add(out, "\nPaired difference to softmax, seed by seed, ± half the 95%% interval (bold: the interval excludes 0):\n\n");
+    print_grid(out, &g);
+}
+
+static void add_heading(gm_text *out, const json_t *config, const json_t *row) {
+    char params[32];
+    const char *model = json_string_value(json_object_get(row, "model"));
+    format_count(params, sizeof params, field(row, "params"));
+    long long seeds = (long long)field(row, "seeds"), first = (long long)field(config, "seed");
+    gm_text_add(out, "### %s (%s parameters) on %s\n\n", model, params, json_string_value(json_object_get(config, "source")));
+    gm_text_add(out, "%lld steps of %lld x %lld tokens, lr %g, ", (long long)field(config, "steps"), (long long)field(config, "batch"),
+                (long long)field(config, "context"), field(config, "lr"));
+    if (seeds > 1)
+        gm_text_add(out, "seeds %lld to %lld: mean ± standard deviation; best in bold.\n\n", first, first + seeds - 1);
+    else
+        gm_text_add(out, "seed %lld; best in bold.\n\n", first);
+}
+
+void gm_lab_table(gm_text *out, const json_t *results) {
+    const json_t *all = json_object_get(results, "rows"), *verdict = json_object_get(results, "verdict"), *sentence;
+    size_t n = json_array_size(all), s;
+    for (size_t i = 0; i < n;) {
+        const char *model = json_string_value(json_object_get(json_array_get(all, i), "model"));
+        json_t *rows = json_array();
+        for (; i < n && strcmp(model, json_string_value(json_object_get(json_array_get(all, i), "model"))) == 0; i++)
+            json_array_append(rows, json_array_get(all, i));
+        add_heading(out, json_object_get(results, "config"), json_array_get(rows, 0));
+        add_block(out, rows, GM_PLACE_TABLE1);
+        gm_text_add(out, "\n");
+        add_block(out, rows, GM_PLACE_TABLE2);
+        add_paired(out, rows);
+        gm_text_add(out, "\n");
+        json_decref(rows);
+    }
+    json_array_foreach(verdict, s, sentence) gm_text_add(out, "- %s\n", json_string_value(sentence));
+}
