@@ -94,9 +94,9 @@ static void keep(void *user, const gm_tap_view *v) {
     k->rows = v->rows;
 }
 
-static void kept_norm_and_kurtosis(const struct kept *k, int64_t group_rows, double *inf_norm, double *kurtosis) {
+static void kept_norm_and_kurtosis(const struct kept *k, int64_t group_rows, double *inf_norm, double *kurtosis, double *kurtosis_eps0) {
     int64_t groups = k->rows / group_rows, n = group_rows * WIDTH;
-    *inf_norm = *kurtosis = 0;
+    *inf_norm = *kurtosis = *kurtosis_eps0 = 0;
     for (int64_t g = 0; g < groups; g++) {
         const float *x = k->x + g * n;
         double mean = 0, s2 = 0, m4 = 0, max = 0;
@@ -109,6 +109,7 @@ static void kept_norm_and_kurtosis(const struct kept *k, int64_t group_rows, dou
         }
         *inf_norm += max / (double)groups;
         *kurtosis += m4 / (s2 * s2 + 1e-6) / (double)groups;
+        *kurtosis_eps0 += m4 / (s2 * s2) / (double)groups;
     }
 }
 
@@ -138,10 +139,12 @@ static void check_against_oracle(const char *convention) {
         while (strcmp(gm_site_name((gm_site)site), site_name) != 0)
             site++;
         bool ffn = site == GM_SITE_FFN_OUT, norm2 = site == GM_SITE_NORM2;
-        double inf_norm, kurtosis;
-        kept_norm_and_kurtosis(&kept[layer < 0 ? LAYERS : layer][site], opt && (ffn || norm2) ? 1 : T, &inf_norm, &kurtosis);
+        double inf_norm, kurtosis, kurtosis_eps0;
+        kept_norm_and_kurtosis(&kept[layer < 0 ? LAYERS : layer][site], opt && (ffn || norm2) ? 1 : T, &inf_norm, &kurtosis,
+                               &kurtosis_eps0);
         near(number(tensor, "inf_norm"), inf_norm, 1e-5, name);
         near(number(tensor, "kurtosis"), kurtosis, 1e-5, name);
+        near(number(tensor, "kurtosis_eps0"), kurtosis_eps0, 1e-5, name);
         bool averaged = !bert || ffn || site == GM_SITE_NORM_FINAL || (site == GM_SITE_NORM1 && layer == 1);
         assert_int_equal(json_is_true(json_object_get(tensor, "averaged")), averaged);
         sum += averaged ? kurtosis : 0;
@@ -190,6 +193,43 @@ static void test_opt_code(void **state) {
 static void test_bert_code(void **state) {
     (void)state;
     check_against_oracle("bert-code");
+}
+
+/* opt-code looks at kurtosis in the first 101 batches only; norms see all. */
+static void test_opt_code_stops_kurtosis(void **state) {
+    (void)state;
+    gm_model *m = model_of("gpt2-nano", "softmax", "layers=1,heads=2,width=32");
+    json_t *some = measure(m, &(gm_measure_options){.sequences = 101, .batch = 1, .convention = "opt-code"});
+    json_t *more = measure(m, &(gm_measure_options){.sequences = 110, .batch = 1, .convention = "opt-code"});
+    json_t *wide = measure(m, &(gm_measure_options){.sequences = 110, .batch = 8, .convention = "opt-code"});
+    assert_true(number(some, "avg_kurtosis") == number(more, "avg_kurtosis"));
+    assert_true(number(some, "avg_kurtosis") != number(wide, "avg_kurtosis"));
+    assert_true(number(some, "max_inf_norm") != number(more, "max_inf_norm"));
+    near(number(more, "max_inf_norm"), number(wide, "max_inf_norm"), 1e-6, "max_inf_norm");
+    json_decref(some);
+    json_decref(more);
+    json_decref(wide);
+    gm_model_free(m);
+}
+
+/* A shorter context than the data's: the sequences' beginnings. */
+static void test_shorter_context(void **state) {
+    (void)state;
+    enum { SHORT = 10, B = 3 };
+    gm_model *m = model_of("gpt2-nano", "softmax", "layers=1,heads=2,width=32");
+    int32_t x[B * T], y[B * T], cut_x[B * SHORT], cut_y[B * SHORT];
+    gm_data_validation(data, 0, B, x, y);
+    for (int i = 0; i < B * SHORT; i++) {
+        cut_x[i] = x[i / SHORT * T + i % SHORT];
+        cut_y[i] = y[i / SHORT * T + i % SHORT];
+    }
+    double loss;
+    assert_int_equal(gm_model_loss(m, cut_x, cut_y, B, SHORT, &loss, NULL, NULL), GM_OK);
+    json_t *root = measure(m, &(gm_measure_options){.sequences = B, .context = SHORT});
+    near(number(root, "loss"), loss, 1e-6, "loss");
+    assert_int_equal(number(root, "context"), SHORT);
+    json_decref(root);
+    gm_model_free(m);
 }
 
 /* ---- the contract */
@@ -271,28 +311,40 @@ static void test_weights(void **state) {
     gm_model_free(m);
 }
 
-/* A planted massive activation comes back with its place. */
+/* A planted massive activation comes back with its place, once per occurrence of its token. */
 static void test_massive_is_found(void **state) {
     (void)state;
     gm_model *m = model_of("words-mini", "softmax", "layers=1,heads=2,width=32");
+    int32_t x[2 * T], y[2 * T];
+    gm_data_validation(data, 0, 2, x, y);
+    const int32_t planted[2] = {x[0], x[T + 5]};                      /* BOS, and whatever comes sixth in the second sequence */
     memset(m->weights, 0, (size_t)m->param_elements * sizeof(float)); /* the residual stream is the embedding */
     float *wte = gm_model_weight(m, GM_P_WTE, -1);
     for (int64_t i = 0; i < m->cfg.vocab * 32; i++)
         wte[i] = i % 2 ? 0.1f : -0.1f;
-    int32_t bos = gm_tokenizer_bos(gm_data_tokenizer(data));
-    wte[bos * 32 + 9] = -700.0f;
+    wte[planted[0] * 32 + 9] = -700.0f;
+    wte[planted[1] * 32 + 4] = 600.0f;
+    int count[2] = {0};
+    for (int i = 0; i < 2 * T; i++) {
+        for (int j = 0; j < 2; j++)
+            count[j] += x[i] == planted[j];
+    }
     json_t *root = measure(m, &(gm_measure_options){.sequences = 2});
-    assert_int_equal(number(root, "massive_count"), 2);
-    assert_int_equal(number(root, "massive_count_without_first"), 0);
-    const json_t *massive = json_array_get(json_object_get(root, "massive"), 1);
-    near(number(massive, "value"), -700.0, 1e-7, "value");
-    assert_int_equal(number(massive, "dim"), 9);
-    assert_int_equal(number(massive, "layer"), 0);
-    assert_int_equal(number(massive, "position"), 0);
-    assert_int_equal(number(massive, "token"), bos);
-    assert_int_equal(number(massive, "sequence"), 1);
+    const json_t *massive = json_object_get(root, "massive");
+    assert_int_equal(number(root, "massive_count"), count[0] + count[1]);
+    assert_int_equal(number(root, "massive_count_without_first"), count[1]);
+    assert_int_equal(json_array_size(massive), count[0] + count[1]);
+    for (size_t i = 0; i < json_array_size(massive); i++) {
+        const json_t *one = json_array_get(massive, i);
+        bool is_bos = i < 2;
+        int at = (int)number(one, "sequence") * T + (int)number(one, "position");
+        near(number(one, "value"), is_bos ? -700.0 : 600.0, 1e-7, "value");
+        assert_int_equal(number(one, "dim"), is_bos ? 9 : 4);
+        assert_int_equal(number(one, "layer"), 0);
+        assert_int_equal(number(one, "token"), planted[!is_bos]);
+        assert_int_equal(x[at], planted[!is_bos]);
+    }
     near(number(root, "max_inf_norm"), 700.0, 1e-7, "max_inf_norm");
-    near(number(root, "max_inf_norm_without_first"), 0.1, 1e-6, "max_inf_norm_without_first");
     json_decref(root);
     gm_model_free(m);
 }
@@ -367,6 +419,8 @@ int main(void) {
         cmocka_unit_test(test_ours),
         cmocka_unit_test(test_opt_code),
         cmocka_unit_test(test_bert_code),
+        cmocka_unit_test(test_opt_code_stops_kurtosis),
+        cmocka_unit_test(test_shorter_context),
         cmocka_unit_test(test_contract_fields),
         cmocka_unit_test(test_weights),
         cmocka_unit_test(test_massive_is_found),

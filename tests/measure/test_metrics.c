@@ -307,23 +307,23 @@ static void test_head_stats(void **state) {
     NEAR(all.unspent, 0.75 / 8.0);
 }
 
-/* Sink_1^0.3 sees 64 queries; null mass sees all; exactly 0.3 is no sink. */
+/* Sink_1^0.3 sees 64 queries; null mass sees all; just below 0.3 is no sink. */
 static void test_head_stats_window_and_threshold(void **state) {
     (void)state;
     enum { LONG = 80, WIDE = 90 };
     static float w[LONG * WIDE];
     static float null_mass[LONG];
     for (int t = 0; t < LONG; t++) {
-        w[t * WIDE] = t < 64 ? 0.25f : 1.0f;
-        null_mass[t] = t < 64 ? 0.75f : 0.0f;
+        w[t * WIDE] = t < 64 ? 0.296875f : 1.0f;
+        null_mass[t] = t < 64 ? 0.703125f : 0.0f;
     }
     gm_head_stats s = {0};
     gm_head_stats_add(&s, w, LONG, WIDE, null_mass);
     gm_head_summary sum = gm_head_stats_summary(&s, GM_ALL_POSITIONS);
-    NEAR(sum.sink_mass, 0.25);
+    NEAR(sum.sink_mass, 0.296875);
     NEAR(sum.sink_rate, 0.0);
-    NEAR(sum.null_mass, 0.75 * 64 / 80);
-    NEAR(sum.unspent, 0.75 * 64 / 80);
+    NEAR(sum.null_mass, 0.703125 * 64 / 80);
+    NEAR(sum.unspent, 0.703125 * 64 / 80);
     for (int t = 0; t < 64; t++)
         w[t * WIDE] = 0.3125f;
     gm_head_stats_add(&s, w, LONG, WIDE, null_mass);

@@ -322,6 +322,9 @@ static void test_weight_search_is_coarse_for_small_weights(void **state) {
     gm_quant_grid g;
     gm_weight_grids(ctx, &g, w, 1, 100, 8, false, true);
     NEAR(g.scale, 0.51 * 2 / 100 / 127, 1e-9); /* the second candidate is the first that does not clip */
+    const float ends[] = {-200, 0, 0, 200};    /* the last of the hundred is the best: 200.5, then 198.495 */
+    gm_weight_grids(ctx, &g, ends, 1, 4, 2, false, true);
+    assert_true(g.scale == 200.5f);
     w[3] = NAN;
     gm_weight_grids(ctx, &g, w, 1, 100, 8, false, true);
     assert_true(isnan(simulated(0.5f, g)));

@@ -29,6 +29,11 @@ static gm_model *model_of(const char *preset, const char *variant, const char *o
     cfg.context = T;
     if (gm_model_create(&m, ctx, &cfg, 5, &err) != GM_OK)
         fail_msg("%s", err.msg);
+    for (int i = 0; i < m->param_count; i++) { /* gains of 1 lie on every grid */
+        const gm_param *p = &m->params[i];
+        for (int64_t j = 0; p->kind == GM_PARAM_NORM_GAIN && j < p->rows; j++)
+            m->weights[p->offset + j] += 0.013f * (float)(j % 7);
+    }
     return m;
 }
 
@@ -104,17 +109,19 @@ static void test_bits_and_loss(void **state) {
 /* What each part of W8A8 is: weights on their grids, the head, biases, sinks and gates as they were. */
 static void test_weights_of_the_plan(void **state) {
     (void)state;
-    for (int per_channel = 0; per_channel < 2; per_channel++) {
-        gm_model *m = model_of("gpt2-nano", "sink+gated", "layers=2,heads=2,width=32");
+    for (int i = 0; i < 4; i++) {
+        bool per_channel = i % 2, tied = i < 2;
+        gm_model *m = model_of(tied ? "gpt2-nano" : "words-mini", "sink+gated", "layers=2,heads=2,width=32");
+        assert_int_equal(m->cfg.tied, tied);
         gm_quant_options o = options_of(8, 8);
         o.per_channel = per_channel;
         gm_quant_plan plan;
         assert_int_equal(gm_quant_plan_make(&plan, m, data, &o, NULL), GM_OK);
         assert_true(plan.model != m);
-        assert_memory_equal(plan.model->head, m->head, (size_t)(m->cfg.vocab * m->cfg.width) * sizeof(float)); /* tied, yet f32 */
+        assert_memory_equal(plan.model->head, m->head, (size_t)(m->cfg.vocab * m->cfg.width) * sizeof(float)); /* f32, tied or not */
         int gains = 0, tables = 0, linears = 0;
-        for (int i = 0; i < m->param_count; i++) {
-            const gm_param *p = &m->params[i];
+        for (int j = 0; j < m->param_count; j++) {
+            const gm_param *p = &m->params[j];
             const float *was = m->weights + p->offset, *is = plan.model->weights + p->offset;
             bool quantized = p->kind == GM_PARAM_LINEAR || p->kind == GM_PARAM_EMBEDDING || p->kind == GM_PARAM_NORM_GAIN;
             gains += p->kind == GM_PARAM_NORM_GAIN;
@@ -131,11 +138,11 @@ static void test_weights_of_the_plan(void **state) {
             int64_t n = p->rows * p->cols / parts;
             for (int64_t part = 0; part < parts; part++) {
                 float max = 0;
-                for (int64_t j = part * n; j < (part + 1) * n; j++)
-                    max = fmaxf(max, fabsf(was[j]));
+                for (int64_t k = part * n; k < (part + 1) * n; k++)
+                    max = fmaxf(max, fabsf(was[k]));
                 float scale = max / 127.0f;
-                for (int64_t j = part * n; j < (part + 1) * n; j++)
-                    assert_true(is[j] == scale * rintf(was[j] / scale));
+                for (int64_t k = part * n; k < (part + 1) * n; k++)
+                    assert_true(is[k] == scale * rintf(was[k] / scale));
             }
         }
         assert_int_equal(gains, 5);
@@ -225,6 +232,62 @@ static void test_calibrated_range(void **state) {
     gm_model_free(m);
 }
 
+/* Calibration rounds as it goes: with one batch, scores are seen behind q and k that already lie on that batch's grids, over all heads
+ * and sequences, and before the mask. */
+typedef struct score_keep {
+    const gm_quant_plan *plan;
+    float scores[2 * 2 * T * T];
+    int64_t count;
+} score_keep;
+
+static void keep_scores(void *user, const gm_tap_view *v) {
+    score_keep *keep = user;
+    if (v->site != GM_SITE_SCORES && v->site != GM_SITE_WEIGHTS && v->site != GM_SITE_PV) {
+        gm_tap tap = gm_quant_plan_tap(keep->plan);
+        tap.fn(tap.user, v);
+    } else if (v->site == GM_SITE_SCORES && v->layer == 1) {
+        for (int64_t r = 0; r < v->rows; r++) {
+            memcpy(keep->scores + keep->count, v->x + r * v->stride, (size_t)v->cols * sizeof(float));
+            keep->count += v->cols;
+        }
+    }
+}
+
+static int by_value(const void *a, const void *b) {
+    float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+static void test_calibration_rounds_as_it_goes(void **state) {
+    (void)state;
+    static score_keep keep;
+    gm_model *m = model_of("gpt2-nano", "softmax1", "layers=2,heads=2,width=32");
+    for (int with_percentile = 0; with_percentile < 2; with_percentile++) {
+        gm_quant_options o = options_of(8, 4);
+        o.calibration_batches = 1;
+        o.percentile = with_percentile ? 97.0 : 0.0;
+        gm_quant_plan plan;
+        assert_int_equal(gm_quant_plan_make(&plan, m, data, &o, NULL), GM_OK);
+        keep.plan = &plan;
+        keep.count = 0;
+        int32_t x[2 * T], y[2 * T];
+        double loss;
+        gm_data_train(data, o.seed, 0, 2, x, y);
+        gm_tap tap = {.fn = keep_scores, .user = &keep, .attention = true};
+        assert_int_equal(gm_model_forward_loss(plan.model, x, y, 2, T, &tap, &loss, NULL, NULL), GM_OK);
+        assert_int_equal(keep.count, 2 * 2 * T * T);
+        qsort(keep.scores, (size_t)keep.count, sizeof(float), by_value);
+        double rank = (double)(keep.count - 1) * (with_percentile ? 0.97 : 1.0);
+        int64_t low = (int64_t)((double)(keep.count - 1) - rank), high = (int64_t)ceil(rank);
+        float lo = keep.scores[low], hi = keep.scores[high];
+        gm_quant_grid got = gm_quant_plan_site(&plan, GM_SITE_SCORES, 1), want = gm_quant_asymmetric(4, lo, hi);
+        assert_true(lo < 0 && fabs(got.scale / want.scale - 1) < (with_percentile ? 2e-3 : 1e-6));
+        assert_int_equal(got.zero, want.zero);
+        gm_quant_plan_free(&plan);
+    }
+    gm_model_free(m);
+}
+
 /* Finer or better-fitted grids: each option runs, changes the result, and at few bits helps where it should. */
 static void test_options(void **state) {
     (void)state;
@@ -301,6 +364,7 @@ int main(void) {
         cmocka_unit_test(test_weights_of_the_plan),
         cmocka_unit_test(test_every_site_is_on_its_grid),
         cmocka_unit_test(test_calibrated_range),
+        cmocka_unit_test(test_calibration_rounds_as_it_goes),
         cmocka_unit_test(test_options),
         cmocka_unit_test(test_refusals),
     };
