@@ -10,7 +10,7 @@
  *   {A} {O.full}    a slot: people A B C, animal D, things O Q T U, places H P R L (L = here), numbers N K; see the attributes below
  *   {*T}            thing_with_A ... thing_with_D, thing_here or thing_away, by where T is
  *   {!O>B} {!@P}    B now has O; everybody is now at P. {O.at} tells where O is: only who followed the story can
- *   {?O>B:text}     text only if B has O; {+B:text} {+=rule:text} only if there was no B, no {=rule} yet
+ *   {+B:text}       only if there was no B yet; {+=rule:text} only if there was no {=rule} yet
  *   `text` {~}      a quotation; said, asked or cried, by the mark that ended it
  *   {^} {-}         a capital next; no capital in the next quotation
  *
@@ -20,9 +20,10 @@
 #include <string.h>
 
 enum { MALE, FEMALE, GENDERS };
-enum { CHILD = 1, ADULT = 2, ELDER = 4 };
+enum { CHILD, ADULT };
 enum { SMALL = 1, FRAGILE = 2, PRECIOUS = 4, TOOL = 8, READ = 16, MUSIC = 32, WEAR = 64, TOY = 128, METAL = 256, WOOD = 512, CLOTH = 1024 };
-enum { VILLAGE = 1, SEA = 2, FOREST = 4, TOWN = 8, FARM = 16, MOUNTAIN = 32, SETTINGS = 6, ANYWHERE = 63 };
+enum { VILLAGE = 1, SEA = 2, FOREST = 4, TOWN = 8, FARM = 16, MOUNTAIN = 32, ANYWHERE = 63 };
+enum { SETTINGS = 6 }; /* the bits above, in the order of the rule `setting` */
 enum { PLURAL = 1, HOME = 1 };
 
 /* ---- the lists */
@@ -64,7 +65,7 @@ typedef struct place_kind {
 } place_kind;
 typedef struct plot_kind {
     const char *rule;
-    int ages, thing, other; /* who A may be; what O and Q must be (any of these flags) */
+    int age, thing, other; /* of A, who has a trade if ADULT; what O and Q must be (any of these flags) */
 } plot_kind;
 #define PERSON(name, gender) {name, gender},
 static const person_kind people[] = {
@@ -101,7 +102,7 @@ static const place_kind places[] = {
 #undef PLACES
 };
 #undef PLACE
-#define PLOT(rule, ages, thing, other) {#rule, ages, thing, other},
+#define PLOT(rule, age, thing, other) {#rule, age, thing, other},
 static const plot_kind plots[] = {
 #define PLOTS
 #include "stories_world.def"
@@ -112,10 +113,10 @@ static const plot_kind plots[] = {
 /* ---- the state of one story */
 typedef struct being {
     const char *title, *name;
-    const role_kind *role;     /* people who work */
+    const role_kind *role;     /* C, and A if ADULT */
     const animal_kind *animal; /* D */
     const char *trait;
-    int gender, age;
+    int gender;
     int seen; /* the sentence of the last mention */
 } being;
 
@@ -349,13 +350,15 @@ static bool is_being(char slot) {
 }
 
 static int item_of(char slot) {
-    const char *at = strchr("OQTU", slot);
-    return at ? (int)(at - "OQTU") : -1;
+    static const char slots[] = "OQTU";
+    const char *at = slot ? strchr(slots, slot) : NULL;
+    return at ? (int)(at - slots) : -1;
 }
 
 static int place_of(const story *s, char slot) {
-    const char *at = strchr("HPR", slot == 'L' ? s->here : slot);
-    return at ? (int)(at - "HPR") : -1;
+    static const char slots[] = "HPR";
+    const char *at = slot ? strchr(slots, slot == 'L' ? s->here : slot) : NULL;
+    return at ? (int)(at - slots) : -1;
 }
 
 static bool attribute_is(const char *attribute, size_t n, const char *name) {
@@ -456,8 +459,6 @@ static void write_item(story *s, const frame *f, char slot, const char *attribut
         }
     if (attribute_is(attribute, n, "use"))
         write_words(s, t->kind->use);
-    else if (attribute_is(attribute, n, "quality"))
-        write_words(s, t->quality);
     else if (attribute_is(attribute, n, "colour"))
         write_words(s, t->colour);
     else if (attribute_is(attribute, n, "noun"))
@@ -470,14 +471,8 @@ static void write_item(story *s, const frame *f, char slot, const char *attribut
         } else
             write_place(s, t->holder, "in", 2);
     } else {
-        bool full = attribute_is(attribute, n, "full") || attribute_is(attribute, n, "a") || attribute_is(attribute, n, "own") || !t->seen;
-        if (attribute_is(attribute, n, "a")) {
-            if (!plural)
-                write_words(s, "a");
-            else
-                write_words(s, "some");
-        } else if (!attribute_is(attribute, n, "own")) /* own: after "his" */
-            write_words(s, "the");
+        bool full = attribute_is(attribute, n, "full") || attribute_is(attribute, n, "a") || !t->seen;
+        write_words(s, !attribute_is(attribute, n, "a") ? "the" : plural ? "some" : "a");
         if (full)
             write_words(s, t->quality);
         if (full || below(s, 4) == 0)
@@ -513,14 +508,9 @@ static void write_number(story *s, char slot, const char *attribute, size_t n) {
     write_words(s, rules[r].texts[value]);
 }
 
+/* X, Y and Z are what the call gave (a slot itself, never X again). */
 static char resolve(const frame *f, char slot) {
-    while (slot >= 'X' && slot <= 'Z') {
-        if (!f)
-            return '?';
-        slot = f->args[slot - 'X'];
-        f = f->caller;
-    }
-    return slot;
+    return slot < 'X' || slot > 'Z' ? slot : f ? f->args[slot - 'X'] : 0;
 }
 
 static void write_slot(story *s, const frame *f, const char *text, size_t n) {
@@ -613,10 +603,6 @@ static void expand_directive(story *s, const frame *f, const char *text, size_t 
             char to = resolve(f, text[3]);
             s->items[item_of(resolve(f, text[1]))].holder = to == 'L' ? s->here : to;
         }
-    } else if (c == '?') {
-        char who = resolve(f, text[3]);
-        if (s->items[item_of(resolve(f, text[1]))].holder == (who == 'L' ? s->here : who))
-            expand(s, f, text + 5, n - 5);
     } else if (c == '+') {
         size_t name = 2;
         while (name < n && text[name] != ':')
@@ -677,15 +663,14 @@ static void cast_people(story *s, const plot_kind *plot, int setting) {
         } while (taken);
         b->seen = -1;
         b->trait = pick(s, "trait");
-        b->age = i == 2 ? ADULT : plot->ages;
     }
     being *elder = &s->beings[2], *animal = &s->beings[3];
     do
         elder->role = &roles[ranked(s, GM_COUNT(roles))];
     while (!(elder->role->settings & setting));
-    if (plot->ages == CHILD && below(s, 2))
+    if (plot->age == CHILD && below(s, 2))
         elder->title = pick(s, elder->gender ? "title_woman" : "title_man");
-    if (plot->ages == ADULT)
+    if (plot->age == ADULT)
         do
             s->beings[0].role = &roles[below(s, GM_COUNT(roles))];
         while (!(s->beings[0].role->settings & setting) || s->beings[0].role == elder->role);
@@ -758,7 +743,7 @@ static void list_word(word_list *list, const char *word, size_t n, const char *e
     uint32_t h = name_hash(lower, size);
     for (; list->seen[h & (SEEN_SIZE - 1)]; h++) {
         const char *there = list->out->data + list->seen[h & (SEEN_SIZE - 1)] - 1;
-        if (!memcmp(there, lower, size) && there[size] == '\n')
+        if (!strncmp(there, lower, size) && there[size] == '\n')
             return;
     }
     list->seen[h & (SEEN_SIZE - 1)] = (uint32_t)(list->out->size + 1);
@@ -774,9 +759,9 @@ static void list_text(word_list *list, const char *text, size_t n, const char *e
         if (i > start) {
             if (text[start] != '\'') /* 's after a slot is listed with the names */
                 list_word(list, text + start, i - start, ending);
-        } else if (text[i] == '{') { /* words stand only in what a directive holds: {say:A|...}, {?O>B:...}, {+B:...} */
+        } else if (text[i] == '{') { /* words stand only in what a directive holds: {say:A|...}, {+B:...} */
             size_t size = bracket_size(text + i, n - i), inside = 1;
-            if (strchr("?+", text[i + 1]))
+            if (text[i + 1] == '+')
                 while (inside < size && text[i + inside++] != ':')
                     ;
             else
