@@ -69,18 +69,19 @@ static void gemm_plain(const gm_ctx *ctx, bool trans_a, bool trans_b, int64_t M,
 
 static void gemm_library(const gm_ctx *ctx, bool trans_a, bool trans_b, int64_t M, int64_t N, int64_t K, float alpha, const float *A,
                          int64_t lda, const float *B, int64_t ldb, float beta, float *C, int64_t ldc) {
-    /* The libraries take their thread count from OpenMP's setting for the calling thread; restored, since it is the caller's. */
+#if defined(GM_GEMM_ONEDNN)
+    /* oneDNN takes its thread count from OpenMP's setting for the calling thread; restored, since it is the caller's. */
     int before = omp_get_max_threads();
     if (before != ctx->threads)
         omp_set_num_threads(ctx->threads);
-#if defined(GM_GEMM_ONEDNN)
     dnnl_sgemm(trans_a ? 'T' : 'N', trans_b ? 'T' : 'N', M, N, K, alpha, A, lda, B, ldb, beta, C, ldc);
+    if (before != ctx->threads)
+        omp_set_num_threads(before);
 #else
+    openblas_set_num_threads(omp_in_parallel() ? 1 : ctx->threads);
     cblas_sgemm(CblasRowMajor, trans_a ? CblasTrans : CblasNoTrans, trans_b ? CblasTrans : CblasNoTrans, (int)M, (int)N, (int)K, alpha, A,
                 (int)lda, B, (int)ldb, beta, C, (int)ldc);
 #endif
-    if (before != ctx->threads)
-        omp_set_num_threads(before);
 }
 
 #else
@@ -93,7 +94,7 @@ const char *gm_gemm_provider(void) {
 #define TEXT_OF(x) TEXT(x)
     return "onednn " TEXT_OF(DNNL_VERSION_MAJOR) "." TEXT_OF(DNNL_VERSION_MINOR);
 #elif defined(GM_GEMM_CBLAS)
-    return "cblas";
+    return "openblas";
 #else
     return "plain";
 #endif

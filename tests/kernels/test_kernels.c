@@ -350,8 +350,7 @@ static float inputs[INPUTS][CAPACITY + 16], start[OUTPUTS][GUARD + CAPACITY + 16
 static void check(const test_case *c, const gm_kernels *k, int pattern, int64_t n, int offset, bool flag) {
     run r[2];
     int64_t used = 8 * n + 1024 + 8; /* the most that a case reads or writes of one array, and the offset */
-    for (int i = 0; i < INPUTS; i++)
-        fill(inputs[i] + offset, used, n, i ? NORMAL : pattern);
+    fill(inputs[0] + offset, used, n, pattern);
     for (int i = 0; i < OUTPUTS; i++) {
         memcpy(results[0][i], start[i], (size_t)(GUARD + used + GUARD) * 4);
         memcpy(results[1][i], start[i], (size_t)(GUARD + used + GUARD) * 4);
@@ -387,8 +386,10 @@ static void check(const test_case *c, const gm_kernels *k, int pattern, int64_t 
 
 int main(void) {
     static const int64_t long_sizes[] = {127, 128, 257, MAX_N};
+    for (int i = 1; i < INPUTS; i++)
+        fill(inputs[i], CAPACITY + 16, 0, NORMAL);
     for (int i = 0; i < OUTPUTS; i++)
-        fill(start[i], GUARD + CAPACITY + GUARD, 0, NORMAL);
+        fill(start[i], GUARD + CAPACITY + 16 + GUARD, 0, NORMAL);
     int checks = 0, case_count = (int)(sizeof cases / sizeof cases[0]);
     for (int s = 0; s < (int)(sizeof slots / sizeof slots[0]); s++) {
         bool found = false;
