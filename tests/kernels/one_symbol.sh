@@ -1,9 +1,13 @@
 #!/bin/sh
 # Each instruction set's file exports its table and nothing else, so that no function compiled with its flags can be linked into the
-# portable path. Exit 77: no nm, skipped. Usage: one_symbol.sh SOURCE_DIR BUILD_DIR
+# portable path. Exit 77: no nm, skipped. Usage: one_symbol.sh SOURCE_DIR BUILD_DIR [SANITIZER_FLAG]
 set -eu
 command -v nm >/dev/null || {
     echo "skipped: needs nm (apt-get install binutils)"
+    exit 77
+}
+[ -z "${3-}" ] || {
+    echo "skipped: a sanitizer adds symbols of its own"
     exit 77
 }
 nm -A -g --defined-only "$2/libghostmax.a" 2>/dev/null | grep ':kernels_\(avx2\|avx512\|neon\|ref\)\.c' | awk '
