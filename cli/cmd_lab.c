@@ -141,7 +141,7 @@ static int lab_run(const cli_command *command, void *arguments) {
     if (results && args->common.json)
         fputs(results, stdout);
     else if (table)
-        printf("%s\nResults, table.md and the runs are in %s\n", table, lab->out);
+        printf("%s\nResults, table.md, report.html and the runs are in %s\n", table, lab->out);
     if (status == GM_ESTOPPED) {
         cli_error(command->name, "stopped in run %d at step %lld; the same command continues it", watch.run, (long long)watch.last_step);
         code = CLI_FAILED;

@@ -377,6 +377,10 @@ static gm_status conclude(lab *l, json_t *config, char **results_json, char **ta
         status = gm_store_write(results, path, err);
     if (status == GM_OK)
         status = write_text(out, "table.md", table.data, err);
+    if (status == GM_OK)
+        status = gm_path_join(path, sizeof path, out, "report.html", err);
+    if (status == GM_OK)
+        status = gm_report_write(&out, 1, path, err);
     if (status == GM_OK && results_json) {
         char *text = json_dumps(results, JSON_INDENT(2));
         *results_json = text;

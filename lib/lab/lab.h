@@ -10,6 +10,7 @@
 
 #include "base.h"
 #include "ghostmax_model.h"
+#include "store.h"
 
 #include <jansson.h>
 
@@ -62,13 +63,6 @@ typedef struct gm_spread {
 gm_spread gm_spread_of(const double *values, int n); /* non-finite values do not count */
 /* Half the width of the 95% interval of a mean: Student's t with n - 1 degrees of freedom. NaN for n < 2. */
 double gm_spread_interval95(const gm_spread *s);
-
-/* ---- files ------------------------------------------------------------------------------------------------------------------------ */
-
-/* Writes root (an object) with a "checksum" added, atomically. */
-gm_status gm_store_write(json_t *root, const char *path, gm_error *err);
-/* Reads and verifies it. *root is NULL when there is no such file. Errors: GM_EFORMAT with the offset, telling `advice`. */
-gm_status gm_store_read(json_t **root, const char *path, const char *advice, gm_error *err);
 
 /* ---- results ------------------------------------------------------------------------------------------------------------------------ */
 

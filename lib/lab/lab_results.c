@@ -129,10 +129,15 @@ json_t *gm_lab_results(const gm_lab_plan *plan, const gm_ctx *ctx, json_t *confi
             json_array_append_new(rows, row_json(plan, m, v, &row, base.first ? &base : NULL));
         }
     }
+    json_t *metrics = json_array();
+    for (int m = 0; m < gm_metric_count; m++)
+        json_array_append_new(metrics, json_pack("{s:s, s:s, s:i, s:b}", "name", gm_metrics[m].name, "title", gm_metrics[m].title, "better",
+                                                 gm_metrics[m].better, "table", gm_metrics[m].place != GM_PLACE_JSON));
     json_t *machine = json_pack("{s:s, s:s, s:i, s:s}", "isa", gm_ctx_isa(ctx), "gemm", gm_ctx_gemm(ctx), "threads", gm_ctx_threads(ctx),
                                 "compiler", __VERSION__);
-    json_t *root = json_pack("{s:s, s:s, s:s, s:O, s:o, s:o}", "schema", "ghostmax.lab/1", "version", GM_VERSION, "command",
-                             plan->options->command ? plan->options->command : "", "config", config, "machine", machine, "rows", rows);
+    json_t *root = json_pack("{s:s, s:s, s:s, s:O, s:o, s:o, s:o}", "schema", "ghostmax.lab/1", "version", GM_VERSION, "command",
+                             plan->options->command ? plan->options->command : "", "config", config, "machine", machine, "metrics", metrics,
+                             "rows", rows);
     if (root)
         json_object_set_new(root, "verdict", gm_lab_verdict(root));
     return root;

@@ -93,19 +93,20 @@ static void format_spread(char *dst, size_t size, double mean, double std) {
 static int best_row(json_t *rows, const gm_metric *metric) {
     int best = -1, finite = 0;
     double best_value = 0;
+    bool differ = false;
     size_t i;
     const json_t *row;
     json_array_foreach(rows, i, row) {
         double mean = field(json_object_get(row, metric->name), "mean");
         if (isnan(mean))
             continue;
-        finite++;
+        differ |= finite++ > 0 && mean != best_value;
         if (best < 0 || (metric->better < 0 ? mean < best_value : mean > best_value)) {
             best = (int)i;
             best_value = mean;
         }
     }
-    return metric->better && finite > 1 ? best : -1;
+    return metric->better && differ ? best : -1;
 }
 
 static void add_metric(grid *g, json_t *rows, const gm_metric *metric) {
@@ -165,6 +166,8 @@ static void add_paired(gm_text *out, json_t *rows) {
             snprintf(g.cell[0][g.columns], CELL, "%s", gm_metrics[m].title);
             if (isnan(low))
                 snprintf(g.cell[g.rows][g.columns], CELL, "-");
+            else if (low == 0 && high == 0)
+                snprintf(g.cell[g.rows][g.columns], CELL, "0");
             else
                 snprintf(g.cell[g.rows][g.columns], CELL, low > 0 || high < 0 ? "**%+.*f** ± %.*f" : "%+.*f ± %.*f", d,
                          field(pair, "difference"), d, half);
@@ -184,7 +187,8 @@ static void add_heading(gm_text *out, const json_t *config, const json_t *row) {
     const char *model = json_string_value(json_object_get(row, "model"));
     format_count(params, sizeof params, field(row, "params"));
     long long seeds = (long long)field(row, "seeds"), first = (long long)field(config, "seed");
-    gm_text_add(out, "### %s (%s parameters) on %s\n\n", model, params, json_string_value(json_object_get(config, "source")));
+    const char *source = json_string_value(json_object_get(config, "source")), *slash = strrchr(source, '/');
+    gm_text_add(out, "### %s (%s parameters) on %s\n\n", model, params, slash ? slash + 1 : source);
     gm_text_add(out, "%lld steps of %lld x %lld tokens, lr %g, ", (long long)field(config, "steps"), (long long)field(config, "batch"),
                 (long long)field(config, "context"), field(config, "lr"));
     if (seeds > 1)

@@ -1,5 +1,5 @@
 /* store.c -- JSON files that know when they were altered: a checksum over the compact, key-sorted text of everything else in them. */
-#include "lab.h"
+#include "store.h"
 
 #include <inttypes.h>
 #include <stdlib.h>

@@ -1,0 +1,63 @@
+/* cmd_report.c -- one HTML page from labs that have been run. */
+#include "cli.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+typedef struct report_args {
+    cli_common common;
+    const char *out;
+    bool force;
+} report_args;
+
+static void report_defaults(void *args) {
+    *(report_args *)args = (report_args){0};
+}
+
+static const cli_option report_options[] = {
+    {"out", "FILE", "the page", CLI_TEXT, offsetof(report_args, out), 0, 0, "report.html in the only LAB"},
+    {"force", NULL, "overwrite --out when it exists", CLI_FLAG, offsetof(report_args, force), 0, 0, NULL},
+    {0}};
+
+static const cli_group report_groups[] = {{"Options", report_options, 0, false}, CLI_END};
+
+static int report_run(const cli_command *command, void *arguments) {
+    report_args *args = arguments;
+    gm_error err = {.offset = -1};
+    char inside[1024];
+    const char *path = args->out;
+    if (!path && args->common.operand_count > 1) {
+        cli_error(command->name, "several labs need --out FILE for their one page");
+        return CLI_USAGE;
+    }
+    if (!path) {
+        int n = snprintf(inside, sizeof inside, "%s/report.html", args->common.operands[0]);
+        if (n < 0 || (size_t)n >= sizeof inside) {
+            cli_error(command->name, "the folder's name is too long");
+            return CLI_USAGE;
+        }
+        path = inside;
+    } else if (!args->force && access(path, F_OK) == 0) {
+        cli_error(command->name, "'%s' exists; give another --out, or --force to overwrite it", path);
+        return CLI_FAILED;
+    }
+    if (gm_report_write((const char *const *)args->common.operands, args->common.operand_count, path, &err) != GM_OK)
+        return cli_fail(command, &err);
+    printf("%s\n", path);
+    return CLI_DONE;
+}
+
+const cli_command cli_command_report = {
+    .name = "report",
+    .summary = "one self-contained HTML page from one or more labs",
+    .operands = "LAB...",
+    .operands_min = 1,
+    .operands_max = 1 << 10,
+    .about = "Writes a page with the verdict, the table, training curves and outliers per layer and head of the labs in these folders.\n"
+             "It needs no network and no other file. `ghostmax lab` writes one too.",
+    .example = "ghostmax report lab book-lab --out both.html",
+    .size = sizeof(report_args),
+    .groups = report_groups,
+    .defaults = report_defaults,
+    .run = report_run,
+};
