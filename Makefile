@@ -1,5 +1,6 @@
 # The front door; CMake does the work. `make help` lists the targets.
 BUILD ?= build
+MAKEFLAGS += --no-print-directory
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 PREFIX ?= /usr/local
 CONFIGURE = cmake -S . -DCMAKE_INSTALL_PREFIX=$(PREFIX)
@@ -20,8 +21,9 @@ demo: build ## the five-minute lab: trains, measures and quantizes five variants
 	@$(BUILD)/ghostmax lab --out demo
 
 test: ## install what is missing, build, run every test
-	@tools/setup.sh test
-	@$(MAKE) --no-print-directory build
+	@tools/setup.sh build test
+	@tools/setup.sh --optional tools
+	@$(MAKE) build
 	@tools/run_tests.sh $(BUILD) $(JOBS)
 
 table: build ## the longer recorded run of README's table
@@ -32,17 +34,18 @@ install: build ## program, library, headers and pkg-config file to PREFIX (defau
 
 # Sanitizers use the plain C matrix product: no uninstrumented library in the way.
 asan: ## every test under the address sanitizer
-	@$(MAKE) --no-print-directory checked NAME=asan FLAGS="-DGM_SANITIZE=address"
+	@$(MAKE) checked NAME=asan FLAGS="-DGM_SANITIZE=address"
 
 ubsan: ## every test under the undefined-behaviour sanitizer
-	@$(MAKE) --no-print-directory checked NAME=ubsan FLAGS="-DGM_SANITIZE=undefined"
+	@$(MAKE) checked NAME=ubsan FLAGS="-DGM_SANITIZE=undefined"
 
 clang: ## every test of a build by clang
-	@$(MAKE) --no-print-directory checked NAME=clang FLAGS="-DCMAKE_C_COMPILER=clang"
+	@$(MAKE) checked NAME=clang FLAGS="-DCMAKE_C_COMPILER=clang"
 
 .PHONY: checked
 checked:
 	@tools/setup.sh build test
+	@tools/setup.sh --optional tools
 	@$(CONFIGURE) -B build-$(NAME) $(FLAGS)
 	@cmake --build build-$(NAME) -j $(JOBS)
 	@tools/run_tests.sh build-$(NAME) $(JOBS)

@@ -14,5 +14,5 @@ awk -v status="$status" '
     /^Test Passed\./            { if (!cases) passed++ }
     /^Test Failed\./            { if (!cases) failed++ }
     /^Test Skipped|^Test Pass Reason/ { if (!cases) skipped++ }
-    END { printf "%d test programs: %d passed, %d failed, %d skipped\n", programs, passed, failed, skipped; exit status }
+    END { printf "%d test programs: %d passed, %d failed, %d skipped\n", programs, passed, failed, skipped; exit programs ? status : 1 }
 ' "$build/Testing/Temporary/LastTest.log"

@@ -1,7 +1,12 @@
 #!/bin/sh
 # Installs the Debian packages that are missing, as root or with sudo; where that cannot be done, prints the exact command and stops.
-# Usage: tools/setup.sh GROUP...    (the groups of tools/packages.txt)
+# Usage: tools/setup.sh [--optional] GROUP...    (the groups of tools/packages.txt; --optional: says what is missing and goes on)
 set -eu
+stop=1
+if [ "$1" = --optional ]; then
+    stop=0
+    shift
+fi
 list=$(dirname "$0")/packages.txt
 wanted=$(for group; do awk -v group="$group" '$1 == group { print $2 }' "$list"; done)
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
@@ -24,12 +29,12 @@ elif command -v sudo >/dev/null && { sudo -n true 2>/dev/null || [ -t 0 ]; }; th
 else
     echo "setup: packages are missing and this user cannot install them; run as root:" >&2
     echo "    apt-get update && $install" >&2
-    exit 1
+    exit $stop
 fi
 echo "setup: installing$missing" >&2
 export DEBIAN_FRONTEND=noninteractive
 if ! { $run apt-get update -q && $run $install; } >&2; then
     echo "setup: apt-get failed (no network?); when it works again, run as root:" >&2
     echo "    apt-get update && $install" >&2
-    exit 1
+    exit $stop
 fi
