@@ -153,7 +153,7 @@
       if (!list.length) continue;
       const layers = d3.max(list, c => c.layer) + 1, heads = d3.max(list, c => c.head) + 1;
       const size = Math.min(44, 380 / heads), w = 60 + heads * size + 10, h = 26 + layers * size + 20;
-      const svg = figure(parent, row.variant, label, Math.max(w, 220), h);
+      const svg = figure(parent, row.variant, label, w, h).style("max-width", w + "px");
       const shade = d3.interpolateRgb("#f3f4f2", "#0a3d62");
       for (const c of list) {
         const value = mean(c.values), text = size >= 26 && finite(value);
@@ -198,11 +198,11 @@
     drawLayers(layers, "Inf norm without position 0", "the same, the first token left out", "inf_norm_without_first", rows, lab.runs, color);
     drawLayers(layers, "Kurtosis of block outputs", "3 for a normal distribution", "kurtosis", rows, lab.runs, color);
     add(page, "h3", "Attention on the first token, by head");
-    drawHeads(add(page, "div", undefined, "charts"), "sink_mass", "mean weight on position 0", rows, lab.runs);
+    drawHeads(add(page, "div", undefined, "charts small"), "sink_mass", "mean weight on position 0", rows, lab.runs);
     const silent = rows.filter(r => finite(r.null_mass.mean) && r.null_mass.mean > 0);
     if (silent.length) {
       add(page, "h3", "Saying nothing: the null mass, by head");
-      drawHeads(add(page, "div", undefined, "charts"), "null_mass", "mean mass that goes to no token", silent, lab.runs);
+      drawHeads(add(page, "div", undefined, "charts small"), "null_mass", "mean mass that goes to no token", silent, lab.runs);
     }
   }
 
