@@ -28,7 +28,7 @@ void cli_error(const char *command, const char *format, ...) {
 }
 
 int cli_fail(const cli_command *command, const gm_error *err) {
-    if (err->offset >= 0)
+    if (err->offset >= 0 && !strstr(err->msg, "byte "))
         cli_error(command->name, "%s (byte %lld)", err->msg, (long long)err->offset);
     else
         cli_error(command->name, "%s", err->msg);

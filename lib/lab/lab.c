@@ -276,7 +276,7 @@ static json_t *values_of(const gm_train_result *train, const json_t *measured, c
     } trained[] = {{"val_loss", train->val_loss},
                    {"ppl", exp(train->val_loss)},
                    {"train_loss", train->loss},
-                   {"train_tokens_per_s", train->tokens_per_s}};
+                   {"train_tokens_per_s", round(train->tokens_per_s)}};
     for (int i = 0; i < GM_COUNT(trained); i++)
         json_object_set_new(values, trained[i].name, isfinite(trained[i].value) ? json_real(trained[i].value) : json_null());
     for (int i = 0; i < GM_COUNT(precisions); i++) {

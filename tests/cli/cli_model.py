@@ -1,0 +1,142 @@
+"""train, eval, measure, generate, tokenize: what they give, and what they answer to bad files."""
+import json
+import math
+import os
+import resource
+import signal
+import subprocess
+import time
+
+from program import PROGRAM, TINY_TRAIN, Case, main, read
+
+
+class Model(Case):
+    def train(self, out, *more, steps=20, data=None):
+        return ["train", "--data", data or self.text(), "--steps", steps, "--out", self.path(out), *TINY_TRAIN, *more]
+
+    def test_train_eval_measure_generate(self):
+        result = json.loads(self.ok(*self.train("m", "--attention", "softmax1", "--json", "--quiet")))
+        self.assertEqual(result["step"], 20)
+        model, data = self.path("m"), self.path("text.txt")
+        e = json.loads(self.ok("eval", model, "--data", data, "--sequences", 8, "--json", "--threads", 1))
+        self.assertAlmostEqual(e["loss"], result["val_loss"], delta=1e-5)
+        self.assertAlmostEqual(e["ppl"], math.exp(e["loss"]), delta=1e-4 * e["ppl"])
+        self.assertEqual(e["tokens"], 8 * 16)
+        self.assertGreater(e["bits_per_byte"], 0)
+        m = json.loads(self.ok("measure", model, "--data", data, "--json", "--threads", 1, "--sequences", 4))
+        for field in ("tensors", "max_inf_norm", "avg_kurtosis", "sink_rate", "null_mass", "massive", "outlier_features"):
+            self.assertIn(field, m)
+        self.assertIn("max inf norm", self.ok("measure", model, "--data", data, "--threads", 1))
+        text = self.ok("generate", model, "--tokens", 20, "--seed", 5, "--threads", 1)
+        self.assertEqual(text, self.ok("generate", model, "--tokens", 20, "--seed", 5, "--threads", 1))
+        self.assertNotEqual(text, self.ok("generate", model, "--tokens", 20, "--seed", 6, "--threads", 1))
+        self.assertGreater(len(text.split()), 5)
+        self.ok("generate", model, "--tokens", 40, "--temperature", 0, "--prompt", "ba don", "--threads", 1)  # past the context of 16
+
+    def test_a_finished_run_is_not_redone(self):
+        self.ok(*self.train("m"))
+        before = os.stat(self.path("m", "model.safetensors")).st_mtime_ns
+        self.ok(*self.train("m"))
+        self.assertEqual(os.stat(self.path("m", "model.safetensors")).st_mtime_ns, before)
+        self.fails(2, ["lr"], *self.train("m", "--lr", 0.5))
+
+    def test_stopped_and_continued_is_bit_identical(self):
+        data = self.text()
+        steps = 3000
+        self.ok(*self.train("whole", "--quiet", steps=steps, data=data))
+        child = subprocess.Popen([PROGRAM, *map(str, self.train("parts", steps=steps, data=data))], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                 text=True)
+        log = self.path("parts", "metrics.jsonl")
+        limit = time.time() + 60
+        while not (os.path.exists(log) and os.path.getsize(log) > 500) and child.poll() is None and time.time() < limit:
+            time.sleep(0.002)
+        child.send_signal(signal.SIGTERM)
+        _, err = child.communicate(timeout=60)
+        self.assertEqual(child.returncode, 1, err)
+        self.assertRegex(err, r"stopped at step \d+; the same command continues it")
+        again = self.run_program(*self.train("parts", steps=steps, data=data))
+        self.assertEqual(again.returncode, 0, again.stderr)
+        self.assertRegex(again.stderr, r"(?m)^resumed at step \d+$")
+        weights = [read(self.path(m, "model.safetensors"), mode="rb") for m in ("whole", "parts")]
+        self.assertEqual(*weights)
+
+    def test_bad_data(self):
+        empty, tiny, binary, latin = (self.path(name) for name in ("empty", "tiny", "binary", "latin"))
+        open(empty, "w").close()
+        with open(tiny, "w") as f:
+            f.write("one two three\n")
+        with open(binary, "wb") as f:
+            f.write(bytes(range(256)) * 200)
+        with open(latin, "wb") as f:
+            f.write("un caf\u00e9 noir\n".encode("latin-1") * 1000)
+        for data, words in ((self.path("missing.txt"), ["missing.txt", "No such file"]), (empty, ["empty"]), (self.folder, ["folder"]),
+                            (tiny, ["tiny"]), (binary, ["no text", "byte 0"]), (latin, ["UTF-8", "byte 6"])):
+            self.fails(1, words, *self.train("o", data=data))
+            self.assertFalse(os.path.exists(self.path("o", "model.safetensors")))
+        self.ok(*self.train("bytes", "--tokens", "bytes", "--quiet", steps=2, data=binary))
+        line = self.fails(1, ["storis"], "lab", "--data", "storis", "--out", self.path("o"))
+        self.assertIn("'stories'", line)
+        if os.geteuid() != 0:
+            os.chmod(tiny, 0)
+            self.fails(1, ["Permission"], *self.train("o", data=tiny))
+
+    def test_context_longer_than_the_data(self):
+        done = self.run_program(*self.train("o", "--context", 1000000))
+        self.assertIn(done.returncode, (1, 2))
+        self.assertIn("context", done.stderr)
+        self.assertEqual(len(done.stderr.splitlines()), 1)
+
+    def test_out_that_cannot_be_written(self):
+        data = self.text()
+        with open(self.path("file"), "w") as f:
+            f.write("x")
+        self.fails(1, ["file"], *self.train("file", data=data))
+        self.fails(1, [], *self.train("file/within", data=data))
+        self.fails(1, ["file"], "lab", "--data", data, "--out", self.path("file"), "--steps", 1)
+        if os.geteuid() != 0:
+            os.mkdir(self.path("closed"), 0o500)
+            self.fails(1, ["Permission"], *self.train("closed/m", data=data))
+
+    def test_full_disk(self):
+        """A limit on file sizes stands in for it: writes fail half-way."""
+        def limit():
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+        line = self.fails(1, ["cannot write"], *self.train("o", "--quiet"), preexec_fn=limit)
+        self.assertIn("too large", line)
+        self.assertEqual([n for n in os.listdir(self.path("o")) if "tmp" in n], [])
+        self.assertFalse(os.path.exists(self.path("o", "model.safetensors")))
+        self.ok(*self.train("o", "--quiet"))
+
+    def test_bad_models(self):
+        data = self.text()
+        self.ok(*self.train("m", "--quiet", steps=2, data=data))
+        weights, config = self.path("m", "model.safetensors"), self.path("m", "config.json")
+        self.fails(1, ["nowhere"], "eval", self.path("nowhere"), "--data", data)
+        good = read(weights, mode="rb")
+        for bad in (good[:100], good[:-10], b"", good[:-1] + bytes([good[-1] ^ 1])):
+            with open(weights, "wb") as f:
+                f.write(bad)
+            self.fails(1, ["model.safetensors"], "eval", self.path("m"), "--data", data)
+        with open(weights, "wb") as f:
+            f.write(good)
+        text = read(config)
+        for bad in (text[:40], "[]", text.replace('"n_layer": 1', '"n_layer": 2')):
+            with open(config, "w") as f:
+                f.write(bad)
+            done = self.run_program("eval", self.path("m"), "--data", data)
+            self.assertEqual((done.returncode, len(done.stderr.splitlines())), (1, 1), done.stderr)
+
+    def test_tokenize(self):
+        data = self.text()
+        tokens = self.path("text.tokens")
+        counts = json.loads(self.ok("tokenize", data, "--vocab", 64, "--out", tokens, "--json"))
+        self.assertIn(counts["vocab"], range(50, 65))  # the text's 48 words, ".", and the special tokens
+        self.assertGreater(counts["train_tokens"], 1000)
+        self.fails(1, ["exists"], "tokenize", data, "--out", tokens)
+        a = json.loads(self.ok(*self.train("a", "--quiet", "--json", steps=3, data=data)))
+        b = json.loads(self.ok(*[x for x in self.train("b", "--quiet", "--json", steps=3, data=tokens) if x not in ("--vocab", "64")]))
+        self.assertEqual(a["loss"], b["loss"])
+
+
+main()
