@@ -69,6 +69,11 @@ gm_status gm_observer_feed(gm_observer *o, const gm_ctx *ctx, const float *x, in
                            gm_error *err) {
     if (o->fed == 0)
         GM_TRY(batch_begin(o, total, err));
+    o->fed += rows * cols;
+    if (stride == cols) { /* no gaps: one long row */
+        cols *= rows;
+        rows = 1;
+    }
     for (int64_t r = 0; r < rows; r++) {
         const float *row = x + r * stride;
         float lo, hi;
@@ -83,7 +88,6 @@ gm_status gm_observer_feed(gm_observer *o, const gm_ctx *ctx, const float *x, in
             tail_push(&o->largest, row[c]);
         }
     }
-    o->fed += rows * cols;
     return GM_OK;
 }
 
