@@ -1,6 +1,6 @@
 #!/bin/sh
 # Everything compiles for aarch64 without a warning (kernels/aarch64.sh also runs the kernels). Exit 77: no cross compiler, skipped.
-# Usage: aarch64.sh SOURCE_DIR
+# Usage: aarch64.sh SOURCE_DIR BUILD_DIR
 set -eu
 cd "$1"
 cc=${GM_AARCH64_CC:-aarch64-linux-gnu-gcc}
@@ -17,7 +17,7 @@ for name in jansson.h jansson_config.h utf8proc.h; do
     done
 done
 rooms=$(for room in lib/*/; do printf ' -I%s' "$room"; done)
-flags="-std=c11 -D_POSIX_C_SOURCE=200809L -O1 -fno-math-errno -ffp-contract=off -fopenmp -Wall -Wextra -Wshadow -Werror -Iinclude -I$headers"
+flags="-std=c11 -D_POSIX_C_SOURCE=200809L -O1 -fno-math-errno -ffp-contract=off -fopenmp -Wall -Wextra -Wshadow -Werror -Iinclude -I$headers -I$2/assets"
 for source in lib/*/*.c cli/*.c examples/*.c; do
     [ -e "$source" ] || continue
     inside=$rooms

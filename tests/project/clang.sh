@@ -1,6 +1,6 @@
 #!/bin/sh
 # The library and the program compile without a warning in clang too. Exit 77: no clang, skipped.
-# Usage: clang.sh SOURCE_DIR
+# Usage: clang.sh SOURCE_DIR BUILD_DIR
 set -eu
 cd "$1"
 command -v clang >/dev/null || {
@@ -14,7 +14,7 @@ echo '#include <omp.h>' | clang -fopenmp -fsyntax-only -x c - 2>/dev/null || {
     exit 77
 }
 flags="-std=c11 -D_POSIX_C_SOURCE=200809L -O1 -fno-math-errno -ffp-contract=off $openmp -fsyntax-only -Werror"
-flags="$flags -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Iinclude"
+flags="$flags -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Iinclude -I$2/assets"
 for source in lib/*/*.c cli/*.c examples/*.c; do
     [ -e "$source" ] || continue
     isa=
