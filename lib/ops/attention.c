@@ -10,6 +10,10 @@
  * before it can weigh. Backward has lse, so it goes through the keys in blocks that stay in the first-level cache; only the clip's Dsum
  * needs whole rows there (unclipped, Dsum = dO . O).
  *
+ * Rows of a head lie far apart in the caller's arrays, at strides whose lines share a few sets of the first-level cache. Backward reads and
+ * writes a head's K, V, dK and dV once per tile, so from some tiles on it works on copies that lie together: 1.3 times the speed at
+ * T = 1024, D = 64, H = 12. Copying V forward, or the tile's own rows, gained nothing.
+ *
  * Tasks are outputs: (b, h, tile) forward, (b, key/value head) backward, whose query heads and tiles follow in order: the same bits for
  * any number of threads. */
 #include "norm_check.h"
@@ -54,9 +58,10 @@ static gm_status layout_of(layout *l, const gm_attention_shape *s, gm_error *err
     return GM_OK;
 }
 
-/* Per thread: the packed queries (and dO), and the rows of scores (and dW). */
+/* Per thread: the packed queries and the rows of scores; backward also those of dO and dW, and room for one head's K, V, dK, dV. */
 static size_t thread_floats(const gm_attention_shape *s, bool backward) {
-    return (size_t)((s->D + s->S) * GM_LANES * (backward ? 2 : 1));
+    const int64_t forward = (s->D + s->S) * GM_LANES;
+    return (size_t)(backward ? 2 * forward + (4 * s->S * s->D + 15) / 16 * 16 : forward);
 }
 
 size_t gm_attention_scratch_bytes(const gm_ctx *ctx, const gm_attention_shape *s, bool backward) {
@@ -98,6 +103,11 @@ static void mask(const layout *l, const tile *x, float *s, int64_t low, int64_t 
 static void zero_rows(float *x, int64_t stride, int64_t rows, int64_t D) {
     for (int64_t r = 0; r < rows; r++)
         memset(x + r * stride, 0, (size_t)D * sizeof *x);
+}
+
+static void copy_rows(float *dst, int64_t ds, const float *src, int64_t ss, int64_t rows, int64_t D) {
+    for (int64_t r = 0; r < rows; r++)
+        memcpy(dst + r * ds, src + r * ss, (size_t)D * sizeof *dst);
 }
 
 static int64_t lanes_of(int64_t count) {
@@ -150,45 +160,49 @@ gm_status gm_attention_fwd(const gm_ctx *ctx, float *o, float *lse, const float 
 
 /* ---- backward */
 
-typedef struct gradients {
-    float *dq, *dk, *dv; /* NULL: not wanted */
-} gradients;
+/* One key/value head: its rows where the caller has them, or copies of them side by side. */
+typedef struct kv_head {
+    const float *k, *v;
+    float *dk, *dv; /* NULL: not wanted */
+    int64_t row;
+} kv_head;
 
-/* One tile; returns sum_i exp(b - lse_i) Dsum_i. Pointers are at the tile's first query and at the head's first key. */
-static double bwd_tile(const gm_kernels *k, const layout *l, const tile *x, gradients d, const float *dout, const float *q,
-                       const float *key, const float *value, const float *o, const float *lse, float sink, gm_norm norm, float *work) {
-    const bool clipped = !(norm.clip_a == 1 && norm.clip_c == 0);
-    const int64_t lanes = lanes_of(x->count), block = clipped ? l->S : KEYS;
-    float *qt = work, *dot = qt + GM_LANES * l->D, *s = dot + GM_LANES * l->D, *dw = s + GM_LANES * l->S;
+/* One tile: the head's dK and dV grow, dq is set (NULL: not wanted). Pointers are at the tile's first query. Returns
+ * sum_i exp(b - lse_i) Dsum_i. */
+static double bwd_tile(const gm_kernels *k, const layout *l, const tile *x, const kv_head *head, float *dq, const float *dout,
+                       const float *q, const float *o, const float *lse, float sink, gm_norm norm, float *work) {
+    const int64_t D = l->D, count = x->count, lanes = lanes_of(count);
+    const int64_t block = norm.clip_a == 1 && norm.clip_c == 0 ? KEYS : l->S; /* the clip's Dsum is over whole rows */
+    float *qt = work, *dot = qt + GM_LANES * D, *s = dot + GM_LANES * D, *dw = s + GM_LANES * l->S;
     float lses[GM_LANES], dsum[GM_LANES] = {0};
-    k->f32_lanes_pack(qt, q, l->q_row, x->count, l->D, l->scale);
-    k->f32_lanes_pack(dot, dout, l->o_row, x->count, l->D, 1);
+    k->f32_lanes_pack(qt, q, l->q_row, count, D, l->scale);
+    k->f32_lanes_pack(dot, dout, l->o_row, count, D, 1);
     for (int64_t i = 0; i < GM_LANES; i++) {
-        lses[i] = i < x->count ? lse[i] : INFINITY;
-        if (i < x->count)
-            dsum[i] = k->f32_dot(dout + i * l->o_row, o + i * l->o_row, l->D);
+        lses[i] = i < count ? lse[i] : INFINITY;
+        if (i < count)
+            dsum[i] = k->f32_dot(dout + i * l->o_row, o + i * l->o_row, D);
     }
-    if (d.dq && x->low == x->high)
-        zero_rows(d.dq, l->q_row, x->count, l->D);
+    if (dq && x->low == x->high)
+        zero_rows(dq, l->q_row, count, D);
     for (int64_t low = x->low; low < x->high; low += block) {
         const int64_t n = GM_MIN(block, x->high - low);
-        k->f32_mm(s, GM_LANES, key + low * l->kv_row, l->kv_row, 1, qt, GM_LANES, n, lanes, l->D, false);
-        k->f32_mm(dw, GM_LANES, value + low * l->kv_row, l->kv_row, 1, dot, GM_LANES, n, lanes, l->D, false);
+        k->f32_mm(s, GM_LANES, head->k + low * head->row, head->row, 1, qt, GM_LANES, n, lanes, D, false);
+        k->f32_mm(dw, GM_LANES, head->v + low * head->row, head->row, 1, dot, GM_LANES, n, lanes, D, false);
         mask(l, x, s, low, low + n);
         k->f32_lanes_bwd(s, dw, n, lanes, lses, dsum, norm.clip_a, norm.clip_c, l->scale);
         for (int64_t j = 0; j < n; j += KEYS) {
-            const int64_t m = GM_MIN(KEYS, n - j), at = (low + j) * l->kv_row;
-            const float *w = s + j * GM_LANES, *ds = dw + j * GM_LANES;
-            if (d.dv)
-                k->f32_mm(d.dv + at, l->kv_row, w, GM_LANES, 1, dout, l->o_row, m, l->D, x->count, true);
-            if (d.dk)
-                k->f32_mm(d.dk + at, l->kv_row, ds, GM_LANES, 1, q, l->q_row, m, l->D, x->count, true);
-            if (d.dq)
-                k->f32_mm(d.dq, l->q_row, ds, 1, GM_LANES, key + at, l->kv_row, x->count, l->D, m, low + j > x->low);
+            const int64_t m = GM_MIN(KEYS, n - j), at = (low + j) * head->row;
+            const float *wj = s + j * GM_LANES, *dsj = dw + j * GM_LANES;
+            if (head->dv)
+                k->f32_mm(head->dv + at, head->row, wj, GM_LANES, 1, dout, l->o_row, m, D, count, true);
+            if (head->dk)
+                k->f32_mm(head->dk + at, head->row, dsj, GM_LANES, 1, q, l->q_row, m, D, count, true);
+            if (dq)
+                k->f32_mm(dq, l->q_row, dsj, 1, GM_LANES, head->k + at, head->row, count, D, m, low + j > x->low);
         }
     }
     double sum = 0;
-    for (int64_t i = 0; i < x->count; i++)
+    for (int64_t i = 0; i < count; i++)
         sum += gm_null_mass(sink, lse[i]) * dsum[i];
     return sum;
 }
@@ -209,25 +223,36 @@ gm_status gm_attention_bwd(const gm_ctx *ctx, float *dq, float *dk, float *dv, f
     float *work = (float *)(sink_sums + (l.B * l.H + 7) / 8 * 8);
     const size_t step = thread_floats(shape, true);
     const int64_t group = l.H / l.KV, tasks = l.B * l.KV;
+    const bool copy = group * l.T >= 8 * GM_LANES;
 #pragma omp parallel for schedule(dynamic) num_threads(ctx->threads)
     for (int64_t task = 0; task < tasks; task++) {
-        int64_t b = task / l.KV, kv_head = task % l.KV, kv = b * l.kv_batch + kv_head * l.D;
-        gradients d = {.dk = dk ? dk + kv : NULL, .dv = dv ? dv + kv : NULL};
+        const int64_t b = task / l.KV, kv = b * l.kv_batch + task % l.KV * l.D;
+        float *mine = work + (size_t)omp_get_thread_num() * step, *copies = mine + 2 * (l.D + l.S) * GM_LANES;
+        kv_head head = {k + kv, v + kv, dk ? dk + kv : NULL, dv ? dv + kv : NULL, l.kv_row};
+        if (copy) {
+            const int64_t size = l.S * l.D;
+            copy_rows(copies, l.D, head.k, l.kv_row, l.S, l.D);
+            copy_rows(copies + size, l.D, head.v, l.kv_row, l.S, l.D);
+            head = (kv_head){copies, copies + size, dk ? copies + 2 * size : NULL, dv ? copies + 3 * size : NULL, l.D};
+        }
         if (dk)
-            zero_rows(d.dk, l.kv_row, l.S, l.D);
+            zero_rows(head.dk, head.row, l.S, l.D);
         if (dv)
-            zero_rows(d.dv, l.kv_row, l.S, l.D);
-        for (int64_t h = kv_head * group; h < (kv_head + 1) * group; h++) {
+            zero_rows(head.dv, head.row, l.S, l.D);
+        for (int64_t h = task % l.KV * group; h < (task % l.KV + 1) * group; h++) {
             double sum = 0;
             for (int64_t t = 0; t < l.T; t += GM_LANES) {
-                int64_t at = b * l.q_batch + t * l.q_row + h * l.D, out = b * l.o_batch + t * l.o_row + h * l.D;
-                tile x = tile_at(&l, t);
-                d.dq = dq ? dq + at : NULL;
-                sum += bwd_tile(ctx->k, &l, &x, d, dout + out, q + at, k + kv, v + kv, o + out, lse + (b * l.H + h) * l.T + t,
-                                sinks ? sinks[h] : norm.sink, norm, work + (size_t)omp_get_thread_num() * step);
+                const int64_t at = b * l.q_batch + t * l.q_row + h * l.D, out = b * l.o_batch + t * l.o_row + h * l.D;
+                const tile x = tile_at(&l, t);
+                sum += bwd_tile(ctx->k, &l, &x, &head, dq ? dq + at : NULL, dout + out, q + at, o + out, lse + (b * l.H + h) * l.T + t,
+                                sinks ? sinks[h] : norm.sink, norm, mine);
             }
             sink_sums[b * l.H + h] = sum;
         }
+        if (copy && dk)
+            copy_rows(dk + kv, l.kv_row, head.dk, l.D, l.S, l.D);
+        if (copy && dv)
+            copy_rows(dv + kv, l.kv_row, head.dv, l.D, l.S, l.D);
     }
     for (int64_t h = 0; dsinks && h < l.H; h++) {
         double sum = 0;

@@ -155,6 +155,8 @@ static const gm_attention_shape shapes[] = {
     {.B = 1, .T = 40, .S = 7, .H = 2, .KV = 1, .D = 5, .causal = true},
     {.B = 1, .T = 9, .S = 200, .H = 1, .KV = 1, .D = 17, .causal = false},
     {.B = 1, .T = 34, .S = 34, .H = 1, .KV = 1, .D = 256, .causal = true},
+    {.B = 2, .T = 135, .S = 160, .H = 4, .KV = 2, .D = 19, .causal = true}, /* enough tiles for backward's copies of K and V */
+    {.B = 1, .T = 256, .S = 256, .H = 1, .KV = 1, .D = 32, .causal = true, .window = 100},
     {.B = 1, .T = 17, .S = 17, .H = 1, .KV = 1, .D = 129, .causal = true, .window = 1},
 };
 
@@ -425,7 +427,7 @@ static void nan_stays(void **state) {
 static void thread_count(void **state) {
     (void)state;
     static const int counts[] = {2, 3, 7};
-    const gm_attention_shape s = {.B = 3, .T = 75, .S = 90, .H = 6, .KV = 2, .D = 21, .causal = true, .window = 50};
+    const gm_attention_shape s = {.B = 3, .T = 90, .S = 100, .H = 6, .KV = 2, .D = 21, .causal = true, .window = 50};
     const int64_t nq = oracle_q_size(&s), nkv = oracle_kv_size(&s);
     for (int level = 0; gm_kernels_at(level); level++) {
         for (int n = 0; n < GM_COUNT(variants); n++) {
@@ -454,10 +456,9 @@ static void thread_count(void **state) {
 }
 
 /* q, k and v side by side in one buffer, as a fused projection leaves them, and o with a gap between rows; nothing else is touched. */
-static void strides(void **state) {
-    (void)state;
+static void run_strides(int64_t T) {
     gm_ctx *ctx = context(NULL, 2);
-    const gm_attention_shape s = {.B = 2, .T = 37, .S = 37, .H = 4, .KV = 2, .D = 10, .causal = true};
+    const gm_attention_shape s = {.B = 2, .T = T, .S = T, .H = 4, .KV = 2, .D = 10, .causal = true};
     const int64_t q_width = s.H * s.D, kv_width = s.KV * s.D, row = q_width + 2 * kv_width + 3, o_row = q_width + 5, rows = s.B * s.T;
     gm_attention_shape strided = s;
     strided.q_row = strided.kv_row = row;
@@ -500,6 +501,12 @@ static void strides(void **state) {
     discard(&x);
     discard(&y);
     gm_ctx_free(ctx);
+}
+
+static void strides(void **state) {
+    (void)state;
+    run_strides(37);
+    run_strides(140); /* backward on copies of K and V */
 }
 
 /* Scratch is what the function says, not more, and linear in T. Gradients that are not wanted change nothing; dsinks accumulates. */
