@@ -10,6 +10,7 @@
  *   {A} {O.full}    a slot: people A B C, animal D, things O Q T U, places H P R L (L = here), numbers N K; see the attributes below
  *   {*T}            thing_with_A ... thing_with_D, thing_here or thing_away, by where T is
  *   {!O>B} {!@P}    B now has O; everybody is now at P. {O.at} tells where O is: only who followed the story can
+ *   {any_thing}     something else of the world, never the story's own; see write_any
  *   {+B:text}       only if there was no B yet; {+=rule:text} only if there was no {=rule} yet
  *   `text` {~}      a quotation; said, asked or cried, by the mark that ended it
  *   {^} {-}         a capital next; no capital in the next quotation
@@ -38,6 +39,7 @@ typedef struct rule {
 #define WORDS(name, ...) {#name, TEXTS(__VA_ARGS__), true},
 static const rule rules[] = {
 #include "stories_plots.def"
+#include "stories_scenes.def"
 #include "stories_sentences.def"
 #include "stories_tales.def"
 #include "stories_words.def"
@@ -560,7 +562,39 @@ static void expand_alternatives(story *s, const frame *f, const char *text, size
     expand(s, f, text + start, bar(text + start, n - start));
 }
 
+/* {any_thing} and the like: something of the world that the story is not about. */
+static void write_any(story *s, const char *what, size_t n) {
+    bool the = attribute_is(what, n, "the_thing");
+    if (the || attribute_is(what, n, "thing")) {
+        const thing_kind *t = &things[ranked(s, GM_COUNT(things))];
+        write_words(s, the ? "the" : t->number == PLURAL ? "some" : "a");
+        if (below(s, 2))
+            write_words(s, pick(s, "quality"));
+        if (below(s, 3) == 0)
+            write_words(s, pick(s, "colour"));
+        write_words(s, t->name);
+    } else if (attribute_is(what, n, "place"))
+        write_words(s, places[ranked(s, GM_COUNT(places))].name);
+    else if (attribute_is(what, n, "in_place")) {
+        const place_kind *p = &places[ranked(s, GM_COUNT(places))];
+        write_words(s, p->preposition);
+        write_words(s, "the");
+        write_words(s, p->name);
+    } else if (attribute_is(what, n, "role"))
+        write_words(s, roles[ranked(s, GM_COUNT(roles))].name);
+    else if (attribute_is(what, n, "animal"))
+        write_words(s, animals[ranked(s, GM_COUNT(animals))].name);
+    else if (attribute_is(what, n, "name"))
+        write_words(s, people[ranked(s, GM_COUNT(people))].name);
+    else
+        write_error(s);
+}
+
 static void expand_call(story *s, const frame *f, const char *text, size_t n) {
+    if (n > 4 && !memcmp(text, "any_", 4)) {
+        write_any(s, text + 4, n - 4);
+        return;
+    }
     size_t name = 0;
     while (name < n && text[name] != ':' && text[name] != '=')
         name++;
@@ -799,7 +833,6 @@ void gm_story_words(gm_text *out) {
             list_words(&list, rules[i].texts[j]);
     for (int i = 0; i < GM_COUNT(people); i++) {
         list_words(&list, people[i].name);
-        list_text(&list, people[i].name, strlen(people[i].name), "'s");
     }
     for (int i = 0; i < GM_COUNT(roles); i++) {
         list_words(&list, roles[i].name);
