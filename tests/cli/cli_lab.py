@@ -2,6 +2,7 @@
 import json
 import math
 import os
+import pty
 import re
 import signal
 import statistics
@@ -227,6 +228,42 @@ class Lab(Case):
         self.ok(*self.lab("o", seeds=1, steps=1, data=evil))
         page = read(self.path("o", "report.html"))
         self.assertNotIn("<script>alert", page)
+
+    def test_kernels_agree(self):
+        """Same lab, other kernels: only rounding differs, which 20 steps amplify little."""
+        isas = {c["isa"] for c in json.loads(self.ok("selftest", "--json", "--threads", 1))["checks"]}
+        results = {}
+        for isa in sorted(isas):
+            self.ok(*self.lab(isa, variants="softmax,softmax1,clipped:alpha=4,gated,sink", seeds=1), env={"GHOSTMAX_ISA": isa})
+            results[isa] = read_json(self.folder, isa, "results.json")
+            self.assertEqual(results[isa]["machine"]["isa"], isa)
+        for isa in isas:
+            for row, ref in zip(results[isa]["rows"], results["ref"]["rows"]):
+                for field, tolerance in (("val_loss", 1e-5), ("max_inf_norm", 1e-3), ("avg_kurtosis", 1e-3), ("w8a8_ppl", 1e-3)):
+                    got, want = row[field]["mean"], ref[field]["mean"]
+                    self.assertLessEqual(abs(got - want), tolerance * abs(want), (isa, row["variant"], field))
+
+    def test_progress_on_a_terminal(self):
+        arguments = self.lab("o", seeds=1, steps=300)
+        arguments.remove("--quiet")
+        leader, follower = pty.openpty()
+        child = subprocess.Popen([PROGRAM, *map(str, arguments)], stdout=subprocess.PIPE, stderr=follower)
+        os.close(follower)
+        shown = b""
+        try:
+            while True:
+                chunk = os.read(leader, 4096)
+                if not chunk:
+                    break
+                shown += chunk
+        except OSError:  # Linux's end of file of a terminal
+            pass
+        child.communicate()
+        os.close(leader)
+        self.assertEqual(child.returncode, 0)
+        self.assertRegex(shown.decode(), r"\rrun 1/2  gpt2-nano softmax seed 1  step \d+/300  loss")
+        for line in re.split(r"[\r\n]+", shown.decode()):
+            self.assertLessEqual(len(line.replace("\x1b[K", "")), 80)
 
     def test_progress_in_a_pipe(self):
         arguments = self.lab("o", seeds=1, steps=5)
