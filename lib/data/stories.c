@@ -564,29 +564,42 @@ static void expand_alternatives(story *s, const frame *f, const char *text, size
 
 /* {any_thing} and the like: something of the world that the story is not about. */
 static void write_any(story *s, const char *what, size_t n) {
-    bool the = attribute_is(what, n, "the_thing");
+    bool the = attribute_is(what, n, "the_thing"), in = attribute_is(what, n, "in_place"), ours;
     if (the || attribute_is(what, n, "thing")) {
-        const thing_kind *t = &things[ranked(s, GM_COUNT(things))];
+        const thing_kind *t;
+        do {
+            t = &things[ranked(s, GM_COUNT(things))];
+            ours = false;
+            for (int i = 0; i < GM_COUNT(s->items); i++)
+                ours |= s->items[i].kind == t;
+        } while (ours);
         write_words(s, the ? "the" : t->number == PLURAL ? "some" : "a");
         if (below(s, 2))
             write_words(s, pick(s, "quality"));
         if (below(s, 3) == 0)
             write_words(s, pick(s, "colour"));
         write_words(s, t->name);
-    } else if (attribute_is(what, n, "place"))
-        write_words(s, places[ranked(s, GM_COUNT(places))].name);
-    else if (attribute_is(what, n, "in_place")) {
+    } else if (in || attribute_is(what, n, "place")) {
         const place_kind *p = &places[ranked(s, GM_COUNT(places))];
-        write_words(s, p->preposition);
-        write_words(s, "the");
+        if (in) {
+            write_words(s, p->preposition);
+            write_words(s, "the");
+        }
         write_words(s, p->name);
     } else if (attribute_is(what, n, "role"))
         write_words(s, roles[ranked(s, GM_COUNT(roles))].name);
     else if (attribute_is(what, n, "animal"))
         write_words(s, animals[ranked(s, GM_COUNT(animals))].name);
-    else if (attribute_is(what, n, "name"))
-        write_words(s, people[ranked(s, GM_COUNT(people))].name);
-    else
+    else if (attribute_is(what, n, "name")) {
+        const char *name;
+        do {
+            name = people[ranked(s, GM_COUNT(people))].name;
+            ours = false;
+            for (int i = 0; i < GM_COUNT(s->beings); i++)
+                ours |= s->beings[i].name == name;
+        } while (ours);
+        write_words(s, name);
+    } else
         write_error(s);
 }
 
