@@ -49,6 +49,7 @@ typedef struct gm_metric {
     gm_metric_place place;
     int better;      /* -1: lower, 1: higher, 0: neither */
     bool compared;   /* paired with softmax, with an interval */
+    bool by_size;    /* with several presets: against their parameters too */
     const char *why; /* compared: what it is, in a sentence */
 } gm_metric;
 extern const gm_metric gm_metrics[];

@@ -6,29 +6,29 @@
 
 /* Names without a source in lab.c's values_of are fields of measure.json. */
 const gm_metric gm_metrics[] = {
-    {"val_loss", "val loss", GM_PLACE_TABLE1, -1, true, "validation loss"},
-    {"ppl", "ppl", GM_PLACE_TABLE1, -1, false, NULL},
-    {"max_inf_norm", "max inf norm", GM_PLACE_TABLE1, -1, true, "largest activation (max inf norm)"},
-    {"avg_kurtosis", "avg kurtosis", GM_PLACE_TABLE1, -1, true, "average kurtosis"},
-    {"w8a8_ppl", "W8A8 ppl", GM_PLACE_TABLE1, -1, false, NULL},
-    {"w6a6_ppl", "W6A6 ppl", GM_PLACE_TABLE1, -1, false, NULL},
-    {"max_kurtosis", "max kurtosis", GM_PLACE_TABLE2, -1, false, NULL},
-    {"weight_kurtosis", "weight kurtosis", GM_PLACE_TABLE2, -1, false, NULL},
-    {"weight_inf_norm", "weight inf norm", GM_PLACE_TABLE2, -1, false, NULL},
-    {"sink_rate", "sink rate %", GM_PLACE_TABLE2, -1, true, "sink rate"},
-    {"null_mass", "null mass", GM_PLACE_TABLE2, 0, false, NULL},
-    {"train_tokens_per_s", "tokens/s", GM_PLACE_TABLE2, 1, false, NULL},
-    {"w8a8_loss_increase", "W8A8 loss increase", GM_PLACE_JSON, -1, true, "loss added by 8-bit quantization"},
-    {"w6a6_loss_increase", "W6A6 loss increase", GM_PLACE_JSON, -1, true, "loss added by 6-bit quantization"},
-    {"train_loss", "train loss", GM_PLACE_JSON, -1, false, NULL},
-    {"sink_mass", "mass on position 0", GM_PLACE_JSON, 0, false, NULL},
-    {"unspent", "unspent", GM_PLACE_JSON, 0, false, NULL},
-    {"max_ffn_inf_norm", "max inf norm, FFN", GM_PLACE_JSON, -1, false, NULL},
-    {"max_all_inf_norm", "max inf norm, all", GM_PLACE_JSON, -1, false, NULL},
-    {"max_inf_norm_without_first", "max inf norm without position 0", GM_PLACE_JSON, -1, false, NULL},
-    {"avg_kurtosis_without_first", "avg kurtosis without position 0", GM_PLACE_JSON, -1, false, NULL},
-    {"weight_kurtosis_max", "largest weight kurtosis", GM_PLACE_JSON, -1, false, NULL},
-    {"weight_inf_norm_max", "largest weight inf norm", GM_PLACE_JSON, -1, false, NULL},
+    {"val_loss", "val loss", GM_PLACE_TABLE1, -1, true, false, "validation loss"},
+    {"ppl", "ppl", GM_PLACE_TABLE1, -1, false, false, NULL},
+    {"max_inf_norm", "max inf norm", GM_PLACE_TABLE1, -1, true, true, "largest activation (max inf norm)"},
+    {"avg_kurtosis", "avg kurtosis", GM_PLACE_TABLE1, -1, true, true, "average kurtosis"},
+    {"w8a8_ppl", "W8A8 ppl", GM_PLACE_TABLE1, -1, false, false, NULL},
+    {"w6a6_ppl", "W6A6 ppl", GM_PLACE_TABLE1, -1, false, false, NULL},
+    {"max_kurtosis", "max kurtosis", GM_PLACE_TABLE2, -1, false, false, NULL},
+    {"weight_kurtosis", "weight kurtosis", GM_PLACE_TABLE2, -1, false, false, NULL},
+    {"weight_inf_norm", "weight inf norm", GM_PLACE_TABLE2, -1, false, false, NULL},
+    {"sink_rate", "sink rate %", GM_PLACE_TABLE2, -1, true, false, "sink rate"},
+    {"null_mass", "null mass", GM_PLACE_TABLE2, 0, false, false, NULL},
+    {"train_tokens_per_s", "tokens/s", GM_PLACE_TABLE2, 1, false, false, NULL},
+    {"w8a8_loss_increase", "W8A8 loss increase", GM_PLACE_JSON, -1, true, true, "loss added by 8-bit quantization"},
+    {"w6a6_loss_increase", "W6A6 loss increase", GM_PLACE_JSON, -1, true, true, "loss added by 6-bit quantization"},
+    {"train_loss", "train loss", GM_PLACE_JSON, -1, false, false, NULL},
+    {"sink_mass", "mass on position 0", GM_PLACE_JSON, 0, false, false, NULL},
+    {"unspent", "unspent", GM_PLACE_JSON, 0, false, false, NULL},
+    {"max_ffn_inf_norm", "max inf norm, FFN", GM_PLACE_JSON, -1, false, false, NULL},
+    {"max_all_inf_norm", "max inf norm, all", GM_PLACE_JSON, -1, false, false, NULL},
+    {"max_inf_norm_without_first", "max inf norm without position 0", GM_PLACE_JSON, -1, false, false, NULL},
+    {"avg_kurtosis_without_first", "avg kurtosis without position 0", GM_PLACE_JSON, -1, false, false, NULL},
+    {"weight_kurtosis_max", "largest weight kurtosis", GM_PLACE_JSON, -1, false, false, NULL},
+    {"weight_inf_norm_max", "largest weight inf norm", GM_PLACE_JSON, -1, false, false, NULL},
 };
 const int gm_metric_count = GM_COUNT(gm_metrics);
 
@@ -131,8 +131,9 @@ json_t *gm_lab_results(const gm_lab_plan *plan, const gm_ctx *ctx, json_t *confi
     }
     json_t *metrics = json_array();
     for (int m = 0; m < gm_metric_count; m++)
-        json_array_append_new(metrics, json_pack("{s:s, s:s, s:i, s:b}", "name", gm_metrics[m].name, "title", gm_metrics[m].title, "better",
-                                                 gm_metrics[m].better, "table", gm_metrics[m].place != GM_PLACE_JSON));
+        json_array_append_new(metrics, json_pack("{s:s, s:s, s:i, s:b, s:b}", "name", gm_metrics[m].name, "title", gm_metrics[m].title,
+                                                 "better", gm_metrics[m].better, "table", gm_metrics[m].place != GM_PLACE_JSON, "by_size",
+                                                 gm_metrics[m].by_size));
     json_t *machine = json_pack("{s:s, s:s, s:i, s:s}", "isa", gm_ctx_isa(ctx), "gemm", gm_ctx_gemm(ctx), "threads", gm_ctx_threads(ctx),
                                 "compiler", __VERSION__);
     json_t *root = json_pack("{s:s, s:s, s:s, s:O, s:o, s:o, s:o}", "schema", "ghostmax.lab/1", "version", GM_VERSION, "command",

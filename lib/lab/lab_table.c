@@ -131,11 +131,15 @@ static void add_block(gm_text *out, json_t *rows, gm_metric_place place) {
     size_t i;
     const json_t *row;
     snprintf(g.cell[0][0], CELL, "variant");
-    json_array_foreach(rows, i, row) snprintf(g.cell[i + 1][0], CELL, "%.80s", json_string_value(json_object_get(row, "variant")));
+    json_array_foreach(rows, i, row) {
+        snprintf(g.cell[i + 1][0], CELL, "%.80s", json_string_value(json_object_get(row, "variant")));
+    }
     if (place == GM_PLACE_TABLE1) {
         g.columns = 2;
         snprintf(g.cell[0][1], CELL, "params");
-        json_array_foreach(rows, i, row) format_count(g.cell[i + 1][1], CELL, field(row, "params"));
+        json_array_foreach(rows, i, row) {
+            format_count(g.cell[i + 1][1], CELL, field(row, "params"));
+        }
     }
     for (int m = 0; m < gm_metric_count; m++) {
         if (gm_metrics[m].place == place)
@@ -197,6 +201,26 @@ static void add_heading(gm_text *out, const json_t *config, const json_t *row) {
         gm_text_add(out, "seed %lld; best in bold.\n\n", first);
 }
 
+/* Several presets: one metric against the models' sizes, a row per variant. Rows of `all` go model by model. */
+static void add_sizes(gm_text *out, const json_t *all, int models, const gm_metric *metric) {
+    int variants = (int)json_array_size(all) / models;
+    grid g = {.rows = variants + 1, .columns = models + 1};
+    snprintf(g.cell[0][0], CELL, "%s", metric->title);
+    for (int m = 0; m < models; m++) {
+        char params[32];
+        const json_t *first = json_array_get(all, (size_t)(m * variants));
+        format_count(params, sizeof params, field(first, "params"));
+        snprintf(g.cell[0][m + 1], CELL, "%.40s (%s)", json_string_value(json_object_get(first, "model")), params);
+        for (int v = 0; v < variants; v++) {
+            const json_t *row = json_array_get(all, (size_t)(m * variants + v)), *s = json_object_get(row, metric->name);
+            snprintf(g.cell[v + 1][0], CELL, "%.80s", json_string_value(json_object_get(row, "variant")));
+            format_spread(g.cell[v + 1][m + 1], CELL, field(s, "mean"), field(s, "std"));
+        }
+    }
+    print_grid(out, &g);
+    gm_text_add(out, "\n");
+}
+
 void gm_lab_table(gm_text *out, const json_t *results) {
     const json_t *all = json_object_get(results, "rows"), *verdict = json_object_get(results, "verdict"), *sentence;
     size_t n = json_array_size(all), s;
@@ -213,5 +237,14 @@ void gm_lab_table(gm_text *out, const json_t *results) {
         gm_text_add(out, "\n");
         json_decref(rows);
     }
-    json_array_foreach(verdict, s, sentence) gm_text_add(out, "- %s\n", json_string_value(sentence));
+    int models = (int)json_array_size(json_object_get(json_object_get(results, "config"), "models"));
+    if (models > 1)
+        gm_text_add(out, "### By size\n\n");
+    for (int m = 0; m < gm_metric_count && models > 1; m++) {
+        if (gm_metrics[m].by_size)
+            add_sizes(out, all, models, &gm_metrics[m]);
+    }
+    json_array_foreach(verdict, s, sentence) {
+        gm_text_add(out, "- %s\n", json_string_value(sentence));
+    }
 }

@@ -105,7 +105,7 @@ static void sentence_overall(json_t *sentences, json_t *rows, int intervals) {
     gm_text_free(&text);
 }
 
-static void sentences_of_model(json_t *sentences, json_t *rows, const char *model, bool several) {
+static void sentences_of_model(json_t *sentences, json_t *rows) {
     int pairs = 0, intervals = 0;
     bool baseline = false;
     size_t i;
@@ -126,12 +126,6 @@ static void sentences_of_model(json_t *sentences, json_t *rows, const char *mode
                 gm_text_add(&text, "%s%s, seed %lld, diverged at step %lld", text.size ? "; " : "", variant_of(row),
                             (long long)json_integer_value(json_object_get(run, "seed")), (long long)json_integer_value(at));
         }
-    }
-    if (several) {
-        gm_text heading = {0};
-        gm_text_add(&heading, "%s:", model);
-        json_array_append_new(sentences, json_string(heading.data));
-        gm_text_free(&heading);
     }
     if (text.size) {
         gm_text_add(&text, ": missing from the means.");
@@ -161,13 +155,22 @@ json_t *gm_lab_verdict(const json_t *results) {
     const json_t *rows = json_object_get(results, "rows");
     json_t *sentences = json_array();
     size_t n = json_array_size(rows);
+    bool several = json_array_size(json_object_get(json_object_get(results, "config"), "models")) > 1;
     for (size_t i = 0; i < n;) {
         const char *model = json_string_value(json_object_get(json_array_get(rows, i), "model"));
         json_t *group = json_array();
-        size_t first = i;
         for (; i < n && strcmp(model, json_string_value(json_object_get(json_array_get(rows, i), "model"))) == 0; i++)
             json_array_append(group, json_array_get(rows, i));
-        sentences_of_model(sentences, group, model, first > 0 || i < n);
+        json_t *said = json_array(), *sentence;
+        size_t k;
+        sentences_of_model(said, group);
+        json_array_foreach(said, k, sentence) {
+            gm_text text = {0};
+            gm_text_add(&text, "%s%s%s", several ? model : "", several ? ": " : "", json_string_value(sentence));
+            json_array_append_new(sentences, json_string(text.data ? text.data : ""));
+            gm_text_free(&text);
+        }
+        json_decref(said);
         json_decref(group);
     }
     return sentences;

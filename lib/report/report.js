@@ -170,6 +170,24 @@
     }
   }
 
+  // Several presets: a metric's mean against the number of parameters, a line per variant.
+  function drawSizes(parent, metric, rows, variants, color) {
+    const points = rows.filter(r => r[metric.name] && finite(r[metric.name].mean)).map(r => ({ r, x: r.params, y: r[metric.name].mean }));
+    if (!points.length) return;
+    const svg = figure(parent, metric.title + " by size", "mean over seeds", W, H);
+    const x = d3.scaleLog().domain(d3.extent(points, p => p.x)).range([edge.left + 12, W - edge.right - 12]);
+    const y = d3.scaleLinear().domain(d3.extent(points.map(p => p.y).concat(0))).nice().range([H - edge.bottom, edge.top]);
+    axes(svg, x, y, "parameters", a => a.ticks(4, "~s"));
+    for (const variant of variants) {
+      const line = points.filter(p => p.r.variant === variant).sort((a, b) => a.x - b.x);
+      svg.append("path").attr("d", d3.line().x(p => x(p.x)).y(p => y(p.y))(line)).attr("fill", "none").attr("stroke", color(variant))
+        .attr("stroke-width", 1.8);
+      for (const p of line)
+        svg.append("circle").attr("cx", x(p.x)).attr("cy", y(p.y)).attr("r", 3.5).attr("fill", color(variant)).append("title")
+          .text(`${variant}, ${p.r.model}: ${spreadText(p.r[metric.name])}`);
+    }
+  }
+
   // ---- the page -------------------------------------------------------------------------------------------------------------
 
   function drawModel(page, lab, model, color, heading) {
@@ -214,6 +232,11 @@
     (r.verdict || []).forEach(sentence => add(verdict, "p", sentence));
     const variants = Array.from(new Set(r.rows.map(row => row.variant))), models = Array.from(new Set(r.rows.map(row => row.model)));
     const color = variant => palette[variants.indexOf(variant) % palette.length];
+    if (models.length > 1 && charts) {
+      add(page, "h3", "Against the number of parameters");
+      const sizes = add(page, "div", undefined, "charts");
+      r.metrics.filter(m => m.by_size).forEach(m => drawSizes(sizes, m, r.rows, variants, color));
+    }
     models.forEach(model => drawModel(page, lab, model, color, models.length > 1));
     add(page, "h3", "How it was made");
     const made = add(page, "p");

@@ -99,6 +99,9 @@ class Lab(Case):
         self.assertEqual([(r["model"], r["variant"]) for r in rows], [("gpt2-nano", "softmax"), ("gpt2-nano", "softmax1"),
                                                                        ("llama-260k", "softmax"), ("llama-260k", "softmax1")])
         self.assertTrue(os.path.isdir(self.path("o", "runs", "llama-260k-softmax1-s1")))
+        table = read(self.path("o", "table.md"))
+        self.assertRegex(table, r"(?m)^\| max inf norm +\| gpt2-nano \([\d.k]+\) \| llama-260k")
+        self.assertRegex(table, r"(?m)^\| W8A8 loss increase +\| gpt2-nano")
 
     def test_killed_and_run_again(self):
         steps = 1200
