@@ -564,12 +564,12 @@ static void expand_alternatives(story *s, const frame *f, const char *text, size
 
 /* {any_thing} and the like: something of the world that the story is not about. */
 static void write_any(story *s, const char *what, size_t n) {
-    bool the = attribute_is(what, n, "the_thing"), in = attribute_is(what, n, "in_place"), ours;
-    if (the || attribute_is(what, n, "thing")) {
+    bool the = attribute_is(what, n, "the_thing"), one = attribute_is(what, n, "one"), in = attribute_is(what, n, "in_place"), ours;
+    if (the || one || attribute_is(what, n, "thing")) {
         const thing_kind *t;
         do {
             t = &things[ranked(s, GM_COUNT(things))];
-            ours = false;
+            ours = one && t->number == PLURAL;
             for (int i = 0; i < GM_COUNT(s->items); i++)
                 ours |= s->items[i].kind == t;
         } while (ours);
