@@ -82,13 +82,17 @@ typedef struct gm_norm {
 
 /* gm_norm_rows_fwd -- weights of R independent rows.
  * Shapes  : w, s [R,N] (row strides ws, ss >= N; w may equal s); lse [R]; null_mass [R] or NULL.
- * Errors  : GM_EINVAL (R or N < 0, clip_c > 0, clip_a + clip_c < 1, NULL with R*N > 0). */
+ * Values  : s = -INFINITY is a mask. A NaN makes its own row NaN.
+ * Accuracy: |w - exact| <= 4e-7 on every instruction set; weights below e^-87 of the largest are 0.
+ * Errors  : GM_EINVAL (R or N < 0, a stride < N, clip_c > 0, clip_a + clip_c < 1, sink NaN or +inf, NULL with R*N > 0).
+ * Source  : softmax1: Miller 2023; n: Flash-Attention-Softmax-N; clip: arXiv 2306.12929 eq. 4. Test: tests/ops/test_norm_rows.c */
 gm_status gm_norm_rows_fwd(const gm_ctx *ctx, float *w, int64_t ws, float *lse, float *null_mass, const float *s, int64_t ss, int64_t R,
                            int64_t N, gm_norm norm, gm_error *err);
 
 /* gm_norm_rows_bwd -- gradients of the above. G_j = a dw_j [0 <= a p_j + c <= 1]; Dsum = sum_j p_j G_j;
  * ds_j = p_j (G_j - Dsum); *dsink += -sum_r exp(b - lse_r) Dsum_r (NULL: not wanted).
- * Shapes  : ds, s, dw [R,N] contiguous; ds may equal dw. lse [R] from the forward pass. */
+ * Shapes  : ds, s, dw [R,N] contiguous; ds may equal dw. lse [R] from the forward pass.
+ * Accuracy: p is made again from lse, a float, so it carries a relative error of up to |lse| 2^-24. The same bits for any thread count. */
 gm_status gm_norm_rows_bwd(const gm_ctx *ctx, float *ds, double *dsink, const float *s, const float *dw, const float *lse, int64_t R,
                            int64_t N, gm_norm norm, gm_error *err);
 
@@ -107,12 +111,18 @@ typedef struct gm_attention_shape {
 
 /* gm_attention_fwd -- o = sum_j w_j v_j for every query and head, tiled: no T x S buffer.
  * Shapes  : o [B,T,H,D], lse [B,H,T] (NULL: not wanted; includes the sink), q [B,T,H,D], k, v [B,S,KV,D] (strides above),
- *           sinks [H] per-head sink logits, or NULL: norm.sink for every head. */
+ *           sinks [H] per-head sink logits, or NULL: norm.sink for every head. T > S is allowed: a causal query before the first key
+ *           sees nothing, o = 0.
+ * Values  : a NaN in q stays in its query; in k it reaches every query that sees the key; in v also up to 31 queries before.
+ * Accuracy: |o - exact| <= 2e-6 max|v| for scores of order 1. The same bits for any thread count, and one query decoded against a cache
+ *           gives its prefill row's bits (no window).
+ * Errors  : GM_EINVAL (shape, norm, NULL). Test: tests/ops/test_attention.c, and against PyTorch test_golden_attention.c */
 gm_status gm_attention_fwd(const gm_ctx *ctx, float *o, float *lse, const float *q, const float *k, const float *v, const float *sinks,
                            gm_norm norm, const gm_attention_shape *shape, void *scratch, gm_error *err);
 
-/* gm_attention_bwd -- complete gradients. dq, dk, dv are set; dsinks [H] accumulates (NULL: not wanted).
- * o and lse are the forward pass's. Any of dq/dk/dv is required. */
+/* gm_attention_bwd -- complete gradients. dq, dk, dv are set; dsinks [H] accumulates. Each may be NULL (not wanted), not all.
+ * o and lse are the forward pass's. dk, dv are summed over the query heads that share them, in order: the same bits for any thread count.
+ */
 gm_status gm_attention_bwd(const gm_ctx *ctx, float *dq, float *dk, float *dv, float *dsinks, const float *dout, const float *q,
                            const float *k, const float *v, const float *o, const float *lse, const float *sinks, gm_norm norm,
                            const gm_attention_shape *shape, void *scratch, gm_error *err);
