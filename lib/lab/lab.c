@@ -62,6 +62,8 @@ static gm_status check_options(const gm_lab_options *o, gm_error *err) {
         if (positive[i].value < 1)
             return gm_fail(err, GM_EINVAL, "%s is %lld, it must be 1 or more", positive[i].name, (long long)positive[i].value);
     }
+    if (o->seeds > GM_LAB_SEEDS)
+        return gm_fail(err, GM_EINVAL, "seeds is %lld, it must be at most %d", (long long)o->seeds, GM_LAB_SEEDS);
     if (o->train.batch % o->train.accumulate != 0)
         return gm_fail(err, GM_EINVAL, "accumulate is %lld, it must divide the batch of %lld", (long long)o->train.accumulate,
                        (long long)o->train.batch);

@@ -14,7 +14,7 @@
 
 #include <jansson.h>
 
-enum { GM_LAB_MODELS = 16, GM_LAB_VARIANTS = 64 };
+enum { GM_LAB_MODELS = 16, GM_LAB_VARIANTS = 64, GM_LAB_SEEDS = 1000 };
 
 typedef struct gm_lab_model {
     char preset[32];

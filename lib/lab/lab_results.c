@@ -32,8 +32,6 @@ const gm_metric gm_metrics[] = {
 };
 const int gm_metric_count = GM_COUNT(gm_metrics);
 
-enum { SEEDS_MAX = 1000 };
-
 static json_t *number(double x) {
     return isfinite(x) ? json_real(x) : json_null();
 }
@@ -45,16 +43,15 @@ typedef struct row_runs {
 } row_runs;
 
 static int values_by_seed(double *values, const row_runs *row, const char *metric) {
-    int n = GM_MIN(row->count, SEEDS_MAX);
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < row->count; i++) {
         const json_t *value = json_object_get(row->first[(int64_t)i * row->stride].values, metric);
         values[i] = json_is_number(value) ? json_number_value(value) : NAN;
     }
-    return n;
+    return row->count;
 }
 
 static json_t *spread_json(const row_runs *row, const char *metric) {
-    double values[SEEDS_MAX] = {0};
+    double values[GM_LAB_SEEDS] = {0};
     int n = values_by_seed(values, row, metric);
     gm_spread s = gm_spread_of(values, n);
     json_t *list = json_array();
@@ -67,7 +64,7 @@ static json_t *spread_json(const row_runs *row, const char *metric) {
 static json_t *paired_json(const row_runs *row, const row_runs *base) {
     json_t *root = json_object();
     for (int m = 0; m < gm_metric_count; m++) {
-        double a[SEEDS_MAX] = {0}, b[SEEDS_MAX] = {0};
+        double a[GM_LAB_SEEDS] = {0}, b[GM_LAB_SEEDS] = {0};
         if (!gm_metrics[m].compared)
             continue;
         int n = values_by_seed(a, row, gm_metrics[m].name);
