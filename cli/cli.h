@@ -45,7 +45,8 @@ void cli_progress_end(void); /* leaves the last line standing */
 void cli_format_seconds(char *dst, size_t size, double seconds);
 void cli_format_count(char *dst, size_t size, double count); /* 12.3k, 4.56M */
 
-/* Ctrl-C and SIGTERM: the first asks the running command to finish its step and save, the second ends the process. */
+/* Ctrl-C and SIGTERM: the first asks the running command to finish its step and save, the second ends the process.
+ * Called before anything starts threads: they must not take the signals (progress.c says why). */
 void cli_catch_stop(void);
 bool cli_stop_asked(void);
 

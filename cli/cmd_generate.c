@@ -140,12 +140,12 @@ static int generate_run(const cli_command *command, void *arguments) {
     generate_state state = {0};
     gm_error err = {.offset = -1};
     char path[1024];
+    cli_catch_stop();
     int code = cli_load(&loaded, command, &args->common, NULL);
     if (code != CLI_DONE)
         return code;
     snprintf(path, sizeof path, "%s/tokenizer.json", args->common.operands[0]);
     int64_t V = gm_model_config_of(loaded.model)->vocab;
-    cli_catch_stop();
     if (gm_tokenizer_load(&tokenizer, args->tokenizer ? args->tokenizer : path, &err) != GM_OK ||
         start(&state, args, tokenizer, V, &err) != GM_OK || generate(&state, args, loaded.model, tokenizer, &err) != GM_OK)
         code = cli_fail(command, &err);

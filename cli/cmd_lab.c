@@ -125,6 +125,7 @@ static int lab_run(const cli_command *command, void *arguments) {
     char *results = NULL, *table = NULL, line[2048] = "";
     lab_watch watch = {.progress.quiet = args->common.quiet};
     int code = CLI_DONE;
+    cli_catch_stop();
     gm_status status = cli_train_fill(&lab->train, &lab->data, lab->models, &err);
     if (status == GM_OK)
         status = cli_context(&ctx, &args->common, &err);
@@ -135,7 +136,6 @@ static int lab_run(const cli_command *command, void *arguments) {
     if (lab->seeds < 1)
         lab->seeds = gm_data_default_of(lab->data.source)->seeds;
     cli_command_line(line, sizeof line);
-    cli_catch_stop();
     status = gm_lab_run(ctx, lab, on_progress, &watch, &results, &table, &err);
     cli_progress_end();
     if (results && args->common.json)

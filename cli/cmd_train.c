@@ -82,6 +82,7 @@ static int train_run(const cli_command *command, void *arguments) {
         cli_error(command->name, "--out is missing; name a folder for the model");
         return CLI_USAGE;
     }
+    cli_catch_stop();
     const char *model = args->model ? args->model : gm_data_default_of(args->data.source)->model;
     if (gm_model_config_preset(&cfg, model, &err) != GM_OK || gm_variant_parse(&cfg.attention, args->attention, &err) != GM_OK ||
         gm_model_config_override(&cfg, args->shape.text, &err) != GM_OK ||
@@ -92,7 +93,6 @@ static int train_run(const cli_command *command, void *arguments) {
     }
     cfg.vocab = gm_tokenizer_vocab(gm_data_tokenizer(data));
     cfg.context = args->train.context;
-    cli_catch_stop();
     gm_status status = gm_train_run(ctx, &cfg, data, &args->train, args->out, on_step, &watch, &result, &err);
     if (status == GM_ESTOPPED) {
         cli_error(command->name, "stopped at step %lld; the same command continues it", (long long)watch.last_step);

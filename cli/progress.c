@@ -2,8 +2,10 @@
 #include "cli.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <time.h>
@@ -83,20 +85,36 @@ void cli_format_count(char *dst, size_t size, double count) {
 
 /* ---- stopping ------------------------------------------------------------------------------------------------------------- */
 
-static volatile sig_atomic_t stop_asked;
+/* No handler ever runs on a computing thread: oneDNN's kernels put the stack pointer into a buffer of their own, and a signal's frame
+ * (11 kB where the processor has AMX) would be written past its end. So the signals are blocked everywhere and one thread waits. */
+static atomic_bool stop_asked;
+static sigset_t stop_signals;
 
-static void on_stop(int signal_number) {
-    (void)signal_number;
-    stop_asked = 1;
+static void *wait_for_stop(void *unused) {
+    int number;
+    sigwait(&stop_signals, &number);
+    atomic_store(&stop_asked, true);
+    const struct timespec moment = {.tv_sec = 1}, now = {0};
+    nanosleep(&moment, NULL); /* one Ctrl-C may arrive twice: to the process and to its group */
+    while (sigtimedwait(&stop_signals, NULL, &now) > 0) {
+    }
+    sigwait(&stop_signals, &number); /* the second one ends the process; files are never half written */
+    _exit(128 + number);
+    return unused;
 }
 
 void cli_catch_stop(void) {
-    struct sigaction action = {.sa_handler = on_stop, .sa_flags = (int)SA_RESETHAND}; /* the second one ends the process */
-    sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
+    pthread_t thread;
+    sigemptyset(&stop_signals);
+    sigaddset(&stop_signals, SIGINT);
+    sigaddset(&stop_signals, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &stop_signals, NULL);
+    if (pthread_create(&thread, NULL, wait_for_stop, NULL) == 0)
+        pthread_detach(thread);
+    else
+        pthread_sigmask(SIG_UNBLOCK, &stop_signals, NULL); /* a signal then ends the process at once */
 }
 
 bool cli_stop_asked(void) {
-    return stop_asked;
+    return atomic_load(&stop_asked);
 }
