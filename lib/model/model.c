@@ -306,6 +306,16 @@ static uint64_t dropout_key(uint64_t key, int64_t layer, int branch) {
     return gm_rng_u64(key, (uint64_t)(2 * (layer + 1) + branch));
 }
 
+/* One of the block's linear layers: in f32, or by whoever has taken them over. */
+static void block_linear(gm_model *m, int64_t l, int weight, int bias, float *y, int64_t ys, const float *x, int64_t xs, int64_t R) {
+    if (m->linear) {
+        m->linear->fn(m->linear->user, weight, (int)l, y, ys, x, xs, R);
+        return;
+    }
+    const gm_param *w = &m->params[m->slot_index[l][weight]];
+    gm_linear_fwd(m->ctx, y, ys, x, xs, gm_model_weight(m, weight, (int)l), gm_model_weight(m, bias, (int)l), R, w->cols, w->rows);
+}
+
 static gm_status block_forward(gm_model *m, int64_t l, const float *x, int64_t B, int64_t T, uint64_t drop, const gm_tap *tap,
                                gm_error *err) {
     const gm_model_config *c = &m->cfg;
@@ -321,7 +331,7 @@ static gm_status block_forward(gm_model *m, int64_t l, const float *x, int64_t B
     gm_norm_fwd(ctx, a->n1, a->n1_mean, a->n1_rstd, x, W(NORM1_G), W(NORM1_B), R, C, (float)c->norm_eps, c->rms_norm);
     tap_rows(&t, GM_SITE_NORM1, a->n1, C, C);
     /* 2 q, k, v */
-    gm_linear_fwd(ctx, a->qkv, QKV, a->n1, C, W(WQKV), W(BQKV), R, C, QKV);
+    block_linear(m, l, GM_P_WQKV, GM_P_BQKV, a->qkv, QKV, a->n1, C, R);
     tap_rows(&t, GM_SITE_Q, q, HD, QKV);
     tap_rows(&t, GM_SITE_K, k, KV * D, QKV);
     tap_rows(&t, GM_SITE_V, v, KV * D, QKV);
@@ -344,7 +354,7 @@ static gm_status block_forward(gm_model *m, int64_t l, const float *x, int64_t B
         o = s->gated;
     }
     /* 5 output projection, residual */
-    gm_linear_fwd(ctx, s->branch, C, o, HD, W(WO), W(BO), R, HD, C);
+    block_linear(m, l, GM_P_WO, GM_P_BO, s->branch, C, o, HD, R);
     tap_rows(&t, GM_SITE_ATTN_OUT, s->branch, C, C);
     if (drop)
         gm_dropout(ctx, s->branch, R * C, c->dropout, dropout_key(drop, l, 0));
@@ -356,14 +366,14 @@ static gm_status block_forward(gm_model *m, int64_t l, const float *x, int64_t B
     /* 7 FFN */
     bool glu = c->act == GM_ACT_SWIGLU;
     int64_t F1 = glu ? 2 * F : F;
-    gm_linear_fwd(ctx, a->h, F1, a->n2, C, W(W1), W(B1), R, C, F1);
+    block_linear(m, l, GM_P_W1, GM_P_B1, a->h, F1, a->n2, C, R);
     if (glu)
         gm_swiglu_fwd(ctx, a->act, a->h, R, F);
     else
         gm_act_fwd(ctx, a->act, a->h, R * F, (int)c->act);
     tap_rows(&t, GM_SITE_FFN_ACT, a->act, F, F);
     /* 8 output, residual */
-    gm_linear_fwd(ctx, s->branch, C, a->act, F, W(W2), W(B2), R, F, C);
+    block_linear(m, l, GM_P_W2, GM_P_B2, s->branch, C, a->act, F, R);
     tap_rows(&t, GM_SITE_FFN_OUT, s->branch, C, C);
     if (drop)
         gm_dropout(ctx, s->branch, R * C, c->dropout, dropout_key(drop, l, 1));

@@ -84,6 +84,14 @@ typedef struct gm_tap {
     bool attention; /* also SCORES, WEIGHTS, PV (materialises T x T per head) */
 } gm_tap;
 
+/* ---- other hands for the blocks' linear layers: integers instead of f32 (quant/execute.c) ---------------------------------- */
+
+typedef struct gm_linear_provider {
+    /* y[R, OUT] = x[R, IN] w^T + b of one layer's GM_P_WQKV, GM_P_WO, GM_P_W1 or GM_P_W2. Cannot fail; forward passes only. */
+    void (*fn)(void *user, int weight, int layer, float *y, int64_t ys, const float *x, int64_t xs, int64_t R);
+    void *user;
+} gm_linear_provider;
+
 /* ---- the model ----------------------------------------------------------------------------------------------------------- */
 
 typedef struct gm_acts gm_acts; /* activation buffers, private to model.c */
@@ -101,8 +109,9 @@ struct gm_model {
     float *own_head;   /* a clone's f32 copy of a tied table, else NULL */
     const float *head; /* [V,C]: the LM head, or the embedding table when tied. Quantized copies point it at the f32 table. */
     gm_acts *acts;
-    float *rope;                   /* cos/sin table, NULL without rope */
-    int (*slot_index)[GM_P_COUNT]; /* [layers + 1][slot] -> index into params, -1: absent; row `layers` is for tensors outside blocks */
+    const gm_linear_provider *linear; /* NULL: f32 */
+    float *rope;                      /* cos/sin table, NULL without rope */
+    int (*slot_index)[GM_P_COUNT];    /* [layers + 1][slot] -> index into params, -1: absent; row `layers` is for tensors outside blocks */
 };
 
 /* A model whose parameters are all zero: for loading and copying. */
