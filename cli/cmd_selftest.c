@@ -171,17 +171,17 @@ static bool report_check(json_t *list, const char *isa, const char *what, double
     json_array_append_new(list, json_pack("{s:s, s:s, s:o, s:f, s:b}", "isa", isa, "check", what, "error", cli_json_number(error),
                                           "tolerance", tolerance, "passed", passed));
     if (!json)
-        printf("%-8s %-34s largest error %8.1e  allowed %7.0e  %s\n", isa, what, error, tolerance, passed ? "ok" : "FAILED");
+        printf("%-10s %-34s largest error %8.1e  allowed %7.0e  %s\n", isa, what, error, tolerance, passed ? "ok" : "FAILED");
     return passed;
 }
 
 static int selftest_run(const cli_command *command, void *arguments) {
-    static const char *const tables[] = {"ref", "avx2", "avx512", "neon"};
+    static const char *const tables[] = {"ref", "avx2", "avx512", "avx512vnni", "neon"};
     const cli_common *common = arguments;
     json_t *list = json_array();
     bool passed = true;
     int code = CLI_DONE;
-    for (int i = 0; i < 4 && code == CLI_DONE; i++) {
+    for (int i = 0; i < (int)(sizeof tables / sizeof tables[0]) && code == CLI_DONE; i++) {
         gm_ctx *ctx = NULL;
         gm_error err = {.offset = -1};
         double rows, forward, backward;

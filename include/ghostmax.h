@@ -55,14 +55,14 @@ typedef struct gm_ctx gm_ctx;
 
 typedef struct gm_ctx_options {
     int threads;     /* 0: OMP_NUM_THREADS, else all cores */
-    const char *isa; /* "ref", "avx2", "avx512", "neon"; only lowers what the CPU has; NULL: $GHOSTMAX_ISA, else the best */
+    const char *isa; /* "ref", "avx2", "avx512", "avx512vnni", "neon"; only lowers what the CPU has; NULL: $GHOSTMAX_ISA, else the best */
 } gm_ctx_options;
 
 /* gm_ctx_create -- choose the kernel table once from CPUID and XGETBV. Immutable afterwards, so threads may share it.
  * Errors: GM_EINVAL (unknown isa, threads < 0), GM_ENOMEM. Ownership: *out is the caller's, freed by gm_ctx_free(NULL ok). */
 gm_status gm_ctx_create(gm_ctx **out, const gm_ctx_options *options, gm_error *err);
 void gm_ctx_free(gm_ctx *ctx);
-const char *gm_ctx_isa(const gm_ctx *ctx);  /* the table in use, e.g. "avx512" */
+const char *gm_ctx_isa(const gm_ctx *ctx);  /* the table in use, e.g. "avx512vnni" */
 const char *gm_ctx_gemm(const gm_ctx *ctx); /* the matrix product's provider, e.g. "onednn 2.6" */
 int gm_ctx_threads(const gm_ctx *ctx);
 

@@ -7,7 +7,7 @@
 
 #include <cpuid.h>
 
-static const gm_kernels *const family[] = {&gm_kernels_ref, &gm_kernels_avx2, &gm_kernels_avx512};
+static const gm_kernels *const family[] = {&gm_kernels_ref, &gm_kernels_avx2, &gm_kernels_avx512, &gm_kernels_avx512vnni};
 
 static uint32_t saved_state(void) {
     uint32_t low, high;
@@ -18,6 +18,7 @@ static uint32_t saved_state(void) {
 static int highest_level(void) {
     enum { FMA = 1 << 12, OSXSAVE = 1 << 27, AVX = 1 << 28, F16C = 1 << 29 };          /* leaf 1, ecx */
     enum { AVX2 = 1 << 5, AVX512F = 1 << 16, AVX512DQ = 1 << 17, AVX512BW = 1 << 30 }; /* leaf 7, ebx */
+    enum { AVX512VNNI = 1 << 11 };                                                     /* leaf 7, ecx */
     const uint32_t AVX512VL = 1u << 31, YMM = 0x6, ZMM = 0xe6;                         /* leaf 7, ebx; xcr0 */
     uint32_t a, b, c, d;
     if (!__get_cpuid(1, &a, &b, &c, &d))
@@ -28,7 +29,9 @@ static int highest_level(void) {
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & AVX2))
         return 0;
     const uint32_t need7 = AVX512F | AVX512DQ | AVX512BW | AVX512VL;
-    return (b & need7) == need7 && (saved_state() & ZMM) == ZMM ? 2 : 1;
+    if ((b & need7) != need7 || (saved_state() & ZMM) != ZMM)
+        return 1;
+    return c & AVX512VNNI ? 3 : 2;
 }
 
 #elif defined(__aarch64__)

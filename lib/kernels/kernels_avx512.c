@@ -6,6 +6,7 @@
 #include "simd.h"
 
 #include "attention_body.inc"
+#include "int8_body.inc"
 #include "rows_body.inc"
 
 #define GM_KERNEL(type, name, params) .name = name,

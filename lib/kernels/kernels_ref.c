@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "attention_ref.inc"
+#include "int8_ref.inc"
 #include "rows_ref.inc"
 
 #define GM_KERNEL(type, name, params) .name = name,

@@ -5,6 +5,7 @@
  * portable path.
  *
  *   v_f32   VW floats         v_mask  one truth per lane        v_f64   VW/2 doubles, for accumulating
+ *   v_i32   VW integers       v_s8    4 VW signed bytes         v_u8    the same 4 unsigned bytes in every lane
  *
  * NaN: v_min(a, b) and v_max(a, b) return b when either is NaN (x86's rule), so the operand that may be NaN goes second and a bound first:
  * v_min(one, v_max(zero, x)) keeps a NaN in x. A running maximum that must keep NaN uses v_max_nan. */
@@ -137,6 +138,61 @@ static inline double vd_sum(v_f64 a) {
     return _mm_cvtsd_f64(_mm_add_sd(q, _mm_unpackhi_pd(q, q)));
 }
 
+typedef __m512i v_i32;
+
+static inline v_i32 vi_zero(void) {
+    return _mm512_setzero_si512();
+}
+static inline v_i32 vi_load(const int32_t *p) {
+    return _mm512_loadu_si512(p);
+}
+static inline void vi_store(int32_t *p, v_i32 v) {
+    _mm512_storeu_si512(p, v);
+}
+static inline v_i32 vi_add(v_i32 a, v_i32 b) {
+    return _mm512_add_epi32(a, b);
+}
+static inline v_f32 vi_to_float(v_i32 a) {
+    return _mm512_cvtepi32_ps(a);
+}
+/* The first n of VW bytes; every lane is an integer in 0 .. 255. */
+static inline void v_store_u8(uint8_t *p, v_f32 v, int64_t n) {
+    _mm512_mask_cvtepi32_storeu_epi8(p, v_first(n), _mm512_cvtps_epi32(v));
+}
+#if defined(__AVX512VNNI__)
+typedef __m512i v_s8, v_u8;
+static inline v_s8 vs_load(const int8_t *p) {
+    return _mm512_loadu_si512(p);
+}
+static inline v_u8 vu_set4(const uint8_t *p) {
+    int32_t quad;
+    memcpy(&quad, p, 4);
+    return _mm512_set1_epi32(quad);
+}
+/* sum + the lane's a_0 b_0 + a_1 b_1 + a_2 b_2 + a_3 b_3, nothing saturates */
+static inline v_i32 vi_dot4(v_i32 sum, v_u8 a, v_s8 b) {
+    return _mm512_dpbusd_epi32(sum, a, b);
+}
+#else
+/* Bytes 0, 2 and bytes 1, 3 of every lane, widened to 16 bits. */
+typedef struct v_s8 {
+    __m512i even, odd;
+} v_s8;
+typedef v_s8 v_u8;
+static inline v_s8 vs_load(const int8_t *p) {
+    __m512i v = _mm512_loadu_si512(p);
+    return (v_s8){_mm512_srai_epi16(_mm512_slli_epi16(v, 8), 8), _mm512_srai_epi16(v, 8)};
+}
+static inline v_u8 vu_set4(const uint8_t *p) {
+    int32_t quad;
+    memcpy(&quad, p, 4);
+    return (v_u8){_mm512_set1_epi32(quad & 0xff00ff), _mm512_set1_epi32(quad >> 8 & 0xff00ff)};
+}
+static inline v_i32 vi_dot4(v_i32 sum, v_u8 a, v_s8 b) {
+    return vi_add(sum, vi_add(_mm512_madd_epi16(a.even, b.even), _mm512_madd_epi16(a.odd, b.odd)));
+}
+#endif
+
 #elif defined(__AVX2__)
 
 #include <immintrin.h>
@@ -258,6 +314,46 @@ static inline v_f64 vd_fma(v_f64 a, v_f64 b, v_f64 c) {
 static inline double vd_sum(v_f64 a) {
     __m128d q = _mm_add_pd(_mm256_castpd256_pd128(a), _mm256_extractf128_pd(a, 1));
     return _mm_cvtsd_f64(_mm_add_sd(q, _mm_unpackhi_pd(q, q)));
+}
+
+typedef __m256i v_i32;
+
+static inline v_i32 vi_zero(void) {
+    return _mm256_setzero_si256();
+}
+static inline v_i32 vi_load(const int32_t *p) {
+    return _mm256_loadu_si256((const __m256i *)(const void *)p);
+}
+static inline void vi_store(int32_t *p, v_i32 v) {
+    _mm256_storeu_si256((__m256i *)(void *)p, v);
+}
+static inline v_i32 vi_add(v_i32 a, v_i32 b) {
+    return _mm256_add_epi32(a, b);
+}
+static inline v_f32 vi_to_float(v_i32 a) {
+    return _mm256_cvtepi32_ps(a);
+}
+static inline void v_store_u8(uint8_t *p, v_f32 v, int64_t n) {
+    __m256i whole = _mm256_cvtps_epi32(v);
+    __m128i half = _mm_packus_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
+    int64_t bytes = _mm_cvtsi128_si64(_mm_packus_epi16(half, half));
+    memcpy(p, &bytes, (size_t)n);
+}
+typedef struct v_s8 {
+    __m256i even, odd;
+} v_s8;
+typedef v_s8 v_u8;
+static inline v_s8 vs_load(const int8_t *p) {
+    __m256i v = _mm256_loadu_si256((const __m256i *)(const void *)p);
+    return (v_s8){_mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8), _mm256_srai_epi16(v, 8)};
+}
+static inline v_u8 vu_set4(const uint8_t *p) {
+    int32_t quad;
+    memcpy(&quad, p, 4);
+    return (v_u8){_mm256_set1_epi32(quad & 0xff00ff), _mm256_set1_epi32(quad >> 8 & 0xff00ff)};
+}
+static inline v_i32 vi_dot4(v_i32 sum, v_u8 a, v_s8 b) {
+    return vi_add(sum, vi_add(_mm256_madd_epi16(a.even, b.even), _mm256_madd_epi16(a.odd, b.odd)));
 }
 
 #elif defined(__ARM_NEON)
@@ -383,6 +479,46 @@ static inline v_f64 vd_fma(v_f64 a, v_f64 b, v_f64 c) {
 }
 static inline double vd_sum(v_f64 a) {
     return vaddvq_f64(a);
+}
+
+typedef int32x4_t v_i32;
+
+static inline v_i32 vi_zero(void) {
+    return vdupq_n_s32(0);
+}
+static inline v_i32 vi_load(const int32_t *p) {
+    return vld1q_s32(p);
+}
+static inline void vi_store(int32_t *p, v_i32 v) {
+    vst1q_s32(p, v);
+}
+static inline v_i32 vi_add(v_i32 a, v_i32 b) {
+    return vaddq_s32(a, b);
+}
+static inline v_f32 vi_to_float(v_i32 a) {
+    return vcvtq_f32_s32(a);
+}
+static inline void v_store_u8(uint8_t *p, v_f32 v, int64_t n) {
+    uint16x4_t half = vmovn_u32(vcvtq_u32_f32(v));
+    uint8x8_t bytes = vmovn_u16(vcombine_u16(half, half));
+    memcpy(p, &bytes, (size_t)n);
+}
+typedef struct v_s8 {
+    int16x8_t even, odd;
+} v_s8;
+typedef v_s8 v_u8;
+static inline v_s8 vs_load(const int8_t *p) {
+    int16x8_t v = vreinterpretq_s16_s8(vld1q_s8(p));
+    return (v_s8){vshrq_n_s16(vshlq_n_s16(v, 8), 8), vshrq_n_s16(v, 8)};
+}
+static inline v_u8 vu_set4(const uint8_t *p) {
+    int32_t quad;
+    memcpy(&quad, p, 4);
+    return (v_u8){vreinterpretq_s16_s32(vdupq_n_s32(quad & 0xff00ff)), vreinterpretq_s16_s32(vdupq_n_s32(quad >> 8 & 0xff00ff))};
+}
+/* 255 x -128 fits 16 bits; the sum of two need not, so they widen as they are added. */
+static inline v_i32 vi_dot4(v_i32 sum, v_u8 a, v_s8 b) {
+    return vpadalq_s16(vpadalq_s16(sum, vmulq_s16(a.even, b.even)), vmulq_s16(a.odd, b.odd));
 }
 
 #else

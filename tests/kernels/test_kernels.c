@@ -232,6 +232,38 @@ static void gemm_tile(const gm_kernels *k, run *r) {
         r->scale += fabs(r->in[0][i]);
 }
 
+/* Integers: outputs hold them in parts that a float has exactly. */
+static void quantize_u8(const gm_kernels *k, run *r) {
+    static uint8_t q[2][MAX_N + 32];
+    memset(q, 77, sizeof q);
+    k->f32_quantize_u8(q[0], r->in[0], r->n, 0.0625f, 13, 255);
+    k->f32_quantize_u8(q[1], r->in[0], r->n, 0.3f, 4, 15);
+    for (int o = 0; o < 2; o++) {
+        r->size[o] = r->n + 32; /* beyond n: still 77 */
+        for (int64_t i = 0; i < r->size[o]; i++)
+            r->out[o][i] = q[o][i];
+    }
+}
+static void integer_tile(const gm_kernels *k, run *r) {
+    int32_t c[GM_INT8_M * GM_INT8_N];
+    int64_t k4 = r->n % 261, as = 4 * k4 + r->n % 3;
+    k->u8s8_gemm_tile(c, (const uint8_t *)r->in[0], as, (const int8_t *)r->in[1], k4); /* any bytes */
+    r->size[0] = r->size[1] = GM_INT8_M * GM_INT8_N;
+    for (int i = 0; i < GM_INT8_M * GM_INT8_N; i++) {
+        r->out[0][i] = (float)(c[i] & 4095);
+        r->out[1][i] = (float)(c[i] >> 12);
+    }
+}
+static void dequantize(const gm_kernels *k, run *r) {
+    int32_t acc[GM_INT8_N], offset[GM_INT8_N];
+    for (int i = 0; i < GM_INT8_N; i++) {
+        acc[i] = (int32_t)(1e9f * fminf(fmaxf(r->in[1][i], -1), 1)) + i; /* more digits than a float has */
+        offset[i] = (int32_t)(1e9f * fminf(fmaxf(r->in[2][i], -1), 1));
+    }
+    r->size[0] = r->n % (GM_INT8_N + 1);
+    k->s32_dequantize(r->out[0], acc, offset, r->in[0], r->in[3], r->size[0]);
+}
+
 /* ---- the cases. Float sums of n terms: a few units in the last place of the sum of magnitudes (2^-24 = 6e-8; eps below).
  * Functions through exp: exp is within 1 unit, the quotient and polynomial around it add a few; but 3 roundings of the tanh form's
  * exponent, at most 88, are 88 * 3 * EPS relative in its far tail, where the result is below 1e-20. exp(88.8) is infinite, which makes 0 of
@@ -274,6 +306,9 @@ static const test_case cases[] = {
     {"f32_lanes_bwd", "", lanes_bwd, SUMS, 0, 1e-6, 1e-6},
     {"f32_sigmoid", "", sigmoid, EVERY, 0, 6e-7, TINY},
     {"f32_gemm_tile", "", gemm_tile, NORMAL | TIES | SPREAD, 0, 0, 16 * EPS},
+    {"f32_quantize_u8", "", quantize_u8, EVERY, 0, 0, 0},
+    {"u8s8_gemm_tile", "", integer_tile, EVERY, 0, 0, 0},
+    {"s32_dequantize", "", dequantize, EVERY, 0, 0, 0},
 };
 
 static const char *const slots[] = {
@@ -384,6 +419,33 @@ static void check(const test_case *c, const gm_kernels *k, int pattern, int64_t 
     }
 }
 
+/* The integer tile beside sums in 64 bits: every depth up to 260 and the deepest, where 16-bit and saturating products go wrong. */
+static void check_integer_tile(const gm_kernels *k) {
+    static uint8_t a[GM_INT8_M * GM_INT8_DEPTH];
+    static int8_t b[GM_INT8_N * GM_INT8_DEPTH];
+    static const struct {
+        int a, b; /* 1000: random */
+    } fills[] = {{255, 127}, {255, -128}, {0, -128}, {128, -128}, {255, 1000}, {1000, 127}, {1000, -128}, {1000, 1000}};
+    for (int f = 0; f < (int)(sizeof fills / sizeof fills[0]); f++) {
+        for (int64_t i = 0; i < GM_INT8_M * GM_INT8_DEPTH; i++)
+            a[i] = (uint8_t)(fills[f].a == 1000 ? (int)(256 * uniform()) : fills[f].a);
+        for (int64_t i = 0; i < GM_INT8_N * GM_INT8_DEPTH; i++)
+            b[i] = (int8_t)(fills[f].b == 1000 ? (int)(256 * uniform()) - 128 : fills[f].b);
+        for (int64_t k4 = 0; k4 <= GM_INT8_DEPTH / 4; k4 = k4 == 65 ? GM_INT8_DEPTH / 4 : k4 + 1) {
+            int32_t c[GM_INT8_M * GM_INT8_N];
+            k->u8s8_gemm_tile(c, a, 4 * k4, b, k4);
+            for (int i = 0; i < GM_INT8_M * GM_INT8_N; i++) {
+                int64_t want = 0;
+                for (int64_t p = 0; p < 4 * k4; p++)
+                    want += a[i / GM_INT8_N * 4 * k4 + p] * b[(p / 4 * GM_INT8_N + i % GM_INT8_N) * 4 + p % 4];
+                if (c[i] != want && failures++ < 40)
+                    printf("FAIL %s u8s8_gemm_tile: %d x %d, depth %lld, [%d]: %d, exactly %lld\n", k->isa, fills[f].a, fills[f].b,
+                           (long long)(4 * k4), i, c[i], (long long)want);
+            }
+        }
+    }
+}
+
 int main(void) {
     static const int64_t long_sizes[] = {127, 128, 257, MAX_N};
     for (int i = 1; i < INPUTS; i++)
@@ -415,6 +477,7 @@ int main(void) {
                 }
             }
         }
+        check_integer_tile(k);
         printf("%s: %d slots\n", k->isa, (int)(sizeof slots / sizeof slots[0]));
     }
     printf("%d checks, %d failures\n", checks, failures);

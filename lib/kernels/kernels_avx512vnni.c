@@ -1,0 +1,19 @@
+/* kernels_avx512vnni.c -- the kernel table for AVX-512 with VNNI: the bodies, compiled with this file's own flags. Empty for other
+ * processors. */
+#include "kernels.h"
+
+#if defined(__AVX512VNNI__)
+
+#include "simd.h"
+
+#include "attention_body.inc"
+#include "int8_body.inc"
+#include "rows_body.inc"
+
+#define GM_KERNEL(type, name, params) .name = name,
+const gm_kernels gm_kernels_avx512vnni = {
+    .isa = "avx512vnni",
+#include "kernels.def"
+};
+
+#endif
