@@ -52,9 +52,11 @@ static gm_status eval_batches(eval_sum *sum, gm_model *model, const gm_data *dat
         sum->loss += mean * (double)targets;
         sum->tokens += targets;
         sum->sequences += B;
-        cli_progress_show(&progress, (double)sum->sequences / (double)total, "%lld/%lld sequences", (long long)sum->sequences,
-                          (long long)total);
+        if (status == GM_OK)
+            cli_progress_show(&progress, (double)sum->sequences / (double)total, "%lld/%lld sequences", (long long)sum->sequences,
+                              (long long)total);
     }
+    cli_progress_end();
     free(x);
     free(y);
     return status;
@@ -63,16 +65,17 @@ static gm_status eval_batches(eval_sum *sum, gm_model *model, const gm_data *dat
 static void print_result(const eval_args *args, const eval_sum *sum, double bytes_per_token) {
     double loss = sum->loss / (double)sum->tokens, bits = bytes_per_token > 0 ? loss / log(2) / bytes_per_token : NAN;
     if (args->common.json) {
-        cli_print_json(json_pack("{s:o, s:o, s:o, s:I, s:I, s:I, s:s}", "loss", cli_json_number(loss), "ppl", cli_json_number(exp(loss)),
-                                 "bits_per_byte", cli_json_number(bits), "tokens", (json_int_t)sum->tokens, "sequences",
-                                 (json_int_t)sum->sequences, "context", (json_int_t)args->data.context, "data", args->data.source));
+        cli_print_json(json_pack("{s:o, s:o, s:o, s:I, s:I, s:I, s:b, s:s}", "loss", cli_json_number(loss), "ppl",
+                                 cli_json_number(exp(loss)), "bits_per_byte", cli_json_number(bits), "tokens", (json_int_t)sum->tokens,
+                                 "sequences", (json_int_t)sum->sequences, "context", (json_int_t)args->data.context, "bos",
+                                 !args->data.no_bos, "data", args->data.source));
         return;
     }
     printf("loss           %.5f nats per token\nperplexity     %.4f\n", loss, exp(loss));
     if (isfinite(bits))
         printf("bits per byte  %.4f\n", bits);
-    printf("tokens         %lld in %lld validation sequences of %lld\n", (long long)sum->tokens, (long long)sum->sequences,
-           (long long)args->data.context);
+    printf("tokens         %lld in %lld validation sequences of %lld, %s BOS\n", (long long)sum->tokens, (long long)sum->sequences,
+           (long long)args->data.context, args->data.no_bos ? "without" : "with");
 }
 
 static int eval_run(const cli_command *command, void *arguments) {

@@ -107,7 +107,7 @@ static void print_model(const gm_model_config *cfg, const gm_model_size *size, c
     format_bytes(train_bytes, sizeof train_bytes, (double)size->train_bytes);
     printf("\nparameters   %lld (%s); without embeddings %lld; of the attention variant %lld\n", (long long)size->parameters, parameters,
            (long long)size->parameters_without_embeddings, (long long)size->attention_parameters_extra);
-    printf("per token    %sFLOP forward, %sFLOP training\n", forward_flops, train_flops);
+    printf("per token    %s FLOP forward, %s FLOP training\n", forward_flops, train_flops);
     printf("memory       %s parameters; %s to run, %s to train %lld x %lld tokens\n", parameter_bytes, forward_bytes, train_bytes,
            (long long)batch, (long long)cfg->context);
 }

@@ -96,26 +96,15 @@ static bool on_progress(void *user, const gm_lab_progress *p) {
         cli_format_seconds(eta, sizeof eta, t->eta_s + per_run * (p->runs - p->run));
         cli_format_count(rate, sizeof rate, t->tokens_per_s);
         share += (double)t->step / (double)t->steps / p->runs;
-        cli_progress_show(&watch->progress, share < 1 ? share : 0.9999, "%s  step %lld/%lld  loss %.4f  %s tokens/s  all done in %s", who,
-                          (long long)t->step, (long long)t->steps, t->loss, rate, eta);
+        /* What matters most first: a terminal of 80 columns shows no more than that. */
+        cli_progress_show(&watch->progress, share < 1 ? share : 0.9999, "%s  step %lld/%lld  all done in %s  loss %.4f  %s tokens/s", who,
+                          (long long)t->step, (long long)t->steps, eta, t->loss, rate);
     } else
         cli_progress_show(&watch->progress, share, "%s  %s", who, p->phase);
     return cli_stop_asked();
 }
 
 /* ---- the command --------------------------------------------------------------------------------------------------------- */
-
-/* A data file that cannot be opened may be a built-in source, misspelt. */
-static const char *source_meant(const char *source, const char *message) {
-    const gm_data_defaults *d;
-    const char *names[8] = {0};
-    if (strpbrk(source, "./") || !strstr(message, source))
-        return NULL;
-    for (int i = 0; i < 7 && (d = gm_data_default_list(i)); i++)
-        names[i] = d->source;
-    const char *nearest = gm_text_nearest(source, names);
-    return nearest && strcmp(nearest, source) != 0 && strcmp(nearest, "FILE") != 0 ? nearest : NULL;
-}
 
 static int lab_run(const cli_command *command, void *arguments) {
     lab_args *args = arguments;
@@ -144,9 +133,6 @@ static int lab_run(const cli_command *command, void *arguments) {
         printf("%s\nResults, table.md, report.html and the runs are in %s\n", table, lab->out);
     if (status == GM_ESTOPPED) {
         cli_error(command->name, "stopped in run %d at step %lld; the same command continues it", watch.run, (long long)watch.last_step);
-        code = CLI_FAILED;
-    } else if (status == GM_EIO && source_meant(lab->data.source, err.msg)) {
-        cli_error(command->name, "%s; did you mean the built-in source '%s'?", err.msg, source_meant(lab->data.source, err.msg));
         code = CLI_FAILED;
     } else if (status != GM_OK)
         code = cli_fail(command, &err);

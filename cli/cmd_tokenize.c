@@ -29,15 +29,20 @@ static const cli_group tokenize_groups[] = {{"Options", tokenize_options, 0, fal
 static void print_result(const tokenize_args *args, const gm_data *data) {
     const gm_tokenizer *tokenizer = gm_data_tokenizer(data);
     double bytes = gm_data_bytes_per_token(data);
+    int64_t train = gm_data_train_tokens(data);
+    bool endless = train < 0;
+    char count[32] = "endless";
+    if (!endless)
+        snprintf(count, sizeof count, "%lld", (long long)train);
     if (args->common.json)
-        cli_print_json(json_pack("{s:s, s:s, s:I, s:I, s:I, s:o, s:s*}", "data", args->data.source, "tokens", gm_tokenizer_kind(tokenizer),
-                                 "vocab", (json_int_t)gm_tokenizer_vocab(tokenizer), "train_tokens", (json_int_t)gm_data_train_tokens(data),
-                                 "validation_tokens", (json_int_t)gm_data_validation_count(data), "bytes_per_token", cli_json_number(bytes),
-                                 "out", args->out));
+        cli_print_json(json_pack("{s:s, s:s, s:I, s:o, s:I, s:o, s:s*}", "data", args->data.source, "tokens", gm_tokenizer_kind(tokenizer),
+                                 "vocab", (json_int_t)gm_tokenizer_vocab(tokenizer), "train_tokens",
+                                 endless ? json_null() : json_integer(train), "validation_tokens",
+                                 (json_int_t)gm_data_validation_count(data), "bytes_per_token", cli_json_number(bytes), "out", args->out));
     else
-        printf("%s: %s, vocabulary %lld, %lld tokens to train on, %lld to validate on, %.2f bytes per token\n", args->data.source,
-               gm_tokenizer_kind(tokenizer), (long long)gm_tokenizer_vocab(tokenizer), (long long)gm_data_train_tokens(data),
-               (long long)gm_data_validation_count(data), bytes);
+        printf("%s: %s, vocabulary %lld, %s tokens to train on, %lld to validate on, %.2f bytes per token\n", args->data.source,
+               gm_tokenizer_kind(tokenizer), (long long)gm_tokenizer_vocab(tokenizer), count, (long long)gm_data_validation_count(data),
+               bytes);
 }
 
 static int tokenize_run(const cli_command *command, void *arguments) {

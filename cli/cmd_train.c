@@ -59,6 +59,7 @@ static bool on_step(void *user, const gm_train_progress *p) {
 }
 
 static int report_result(const train_args *args, const gm_train_result *r) {
+    cli_progress_end();
     if (args->common.json)
         cli_print_json(json_pack("{s:s, s:I, s:o, s:o, s:o, s:o}", "folder", args->out, "step", (json_int_t)r->step, "loss",
                                  cli_json_number(r->loss), "val_loss", cli_json_number(r->val_loss), "ppl",

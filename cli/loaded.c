@@ -12,8 +12,16 @@ static gm_status load_all(cli_loaded *loaded, const cli_common *common, gm_data_
         status = gm_model_load(&loaded->model, loaded->ctx, folder, err);
     if (status != GM_OK || !data)
         return status;
+    int64_t longest = gm_model_config_of(loaded->model)->context;
     if (!data->context)
-        data->context = gm_model_config_of(loaded->model)->context;
+        data->context = longest;
+    if (data->context > longest) {
+        *err = (gm_error){.code = GM_EINVAL, .offset = -1};
+        snprintf(err->msg, sizeof err->msg, "--context is %lld, the model's is %lld; give at most that", (long long)data->context,
+                 (long long)longest);
+        return GM_EINVAL;
+    }
+    data->for_model = true;
     if (!data->tokenizer) {
         snprintf(loaded->tokenizer_path, sizeof loaded->tokenizer_path, "%s/tokenizer.json", folder);
         if (access(loaded->tokenizer_path, F_OK) == 0)

@@ -91,10 +91,14 @@ static gm_status set_override(const bound_option *b, const char *text, gm_error 
         snprintf(err->msg, sizeof err->msg, "--%s: '%.40s' is not one value", b->option.name, text);
         return GM_EINVAL;
     }
-    gm_status status = gm_model_config_override(&probe, item, err); /* the library's own ranges */
-    if (status == GM_OK)
+    gm_error inner = {0};
+    if (gm_model_config_override(&probe, item, &inner) == GM_OK) { /* the library's own ranges */
         overrides->value[b->override] = text;
-    return status;
+        return GM_OK;
+    }
+    *err = inner;
+    snprintf(err->msg, sizeof err->msg, "--%.500s", inner.msg); /* the dimensions are named as the options */
+    return err->code;
 }
 
 static gm_status set_option(const bound_option *b, const char *text, gm_error *err) {
@@ -222,8 +226,7 @@ bool cli_parse(const cli_command *command, void *args, int argc, char **argv, in
         }
     }
     if (common->operand_count < command->operands_min) {
-        cli_error(command->name, "%s is missing; usage: ghostmax %s [options] %s", command->operands_min == 1 ? "an argument" : "something",
-                  command->name, command->operands);
+        cli_error(command->name, "%s is missing; usage: ghostmax %s [options] %s", command->operands, command->name, command->operands);
         return false;
     }
     if (common->operand_count > command->operands_max) {

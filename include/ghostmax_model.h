@@ -149,6 +149,7 @@ typedef struct gm_data_options {
     bool no_bos;           /* default: every sequence starts with BOS */
     int64_t context;       /* T of the sequences */
     const char *tokenizer; /* use this tokenizer file instead of building one */
+    bool for_model;        /* a trained model reads it: a text whose tokenizer would have to be built is refused (GM_EINVAL) */
 } gm_data_options;
 
 /* What a source brings when nothing else is said: one table, printed by --help. */

@@ -45,5 +45,7 @@ gm_status gm_fail_errno(gm_error *err, const char *format, ...) {
 }
 
 gm_status gm_fail_memory(gm_error *err, size_t bytes) {
-    return gm_fail(err, GM_ENOMEM, "cannot get %.1f MB of memory; use a smaller model, batch or context", (double)bytes / 1e6);
+    bool giga = bytes >= 1000000000;
+    return gm_fail(err, GM_ENOMEM, "cannot get %.1f %s of memory; use a smaller model, batch or context",
+                   (double)bytes / (giga ? 1e9 : 1e6), giga ? "GB" : "MB");
 }

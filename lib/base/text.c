@@ -88,10 +88,10 @@ gm_status gm_text_int(int64_t *out, const char *text, int64_t min, int64_t max, 
     char *end;
     errno = 0;
     long long value = strtoll(text, &end, 10);
-    if (end == text || *end || errno == ERANGE)
+    if (end == text || *end)
         return gm_fail(err, GM_EINVAL, "%s: '%s' is not a whole number", what, text);
-    if (value < min || value > max)
-        return gm_fail(err, GM_EINVAL, "%s: %lld is out of range, it must be %lld..%lld", what, value, (long long)min, (long long)max);
+    if (value < min || value > max || errno == ERANGE)
+        return gm_fail(err, GM_EINVAL, "%s: %s is out of range, it must be %lld..%lld", what, text, (long long)min, (long long)max);
     *out = value;
     return GM_OK;
 }

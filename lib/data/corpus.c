@@ -265,6 +265,8 @@ static gm_status check_not_packed(const gm_file *file, gm_error *err) {
 static gm_status read_text(gm_data *d, gm_corpus *c, const gm_data_options *o, gm_error *err) {
     const gm_data_defaults *standard = gm_data_default_of(o->source);
     const char *kind = o->tokens ? o->tokens : standard->tokens;
+    if (o->for_model && !o->tokenizer)
+        return gm_fail(err, GM_EINVAL, "no tokenizer stands beside the model to read '%s' with; give --tokenizer FILE", c->file.path);
     if (strcmp(kind, "bytes") != 0 && !o->tokenizer)
         GM_TRY(check_not_packed(&c->file, err));
     size_t skip = c->file.size >= 3 && memcmp(c->file.data, "\xef\xbb\xbf", 3) == 0 ? 3 : 0; /* a byte order mark is no text */
@@ -344,7 +346,7 @@ gm_status gm_corpus_open(gm_data *d, const gm_data_options *o, gm_error *err) {
     if (!gm_path_exists(o->source)) {
         const char *near = gm_text_nearest(o->source, (const char *const[]){"stories", "bb", NULL});
         if (near)
-            return gm_fail(err, GM_EIO, "no file '%s'; did you mean %s?", o->source, near);
+            return gm_fail(err, GM_EIO, "no file '%s'; did you mean the built-in '%s'?", o->source, near);
     }
     GM_TRY(gm_file_open(&c->file, o->source, err));
     GM_TRY(gm_token_file_is(&c->file) ? read_tokens(d, c, o, err) : read_text(d, c, o, err));

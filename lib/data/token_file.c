@@ -49,8 +49,8 @@ gm_status gm_token_file_read(gm_corpus *c, gm_tokenizer **tokenizer, gm_error *e
     }
     if (expected != f->size || h.tokenizer_bytes % 8)
         return gm_fail_at(err, GM_EFORMAT, (int64_t)f->size,
-                          "token file '%s' has %zu bytes and not the %llu that its header says; write it again", f->path, f->size,
-                          (unsigned long long)expected);
+                          "token file '%s' is cut off or altered: its %zu bytes are not as many as its header says; write it again",
+                          f->path, f->size);
     if (hash_of(h, f->data + sizeof h, tokens_at - sizeof h) != h.hash)
         return gm_fail_at(err, GM_EFORMAT, 0, "token file '%s': header, tokenizer or index (bytes 0 to %llu) were altered; write it again",
                           f->path, (unsigned long long)tokens_at - 1);

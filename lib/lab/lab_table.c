@@ -217,8 +217,8 @@ static void add_sizes(gm_text *out, const json_t *all, int models, const gm_metr
             format_spread(g.cell[v + 1][m + 1], CELL, field(s, "mean"), field(s, "std"));
         }
     }
-    print_grid(out, &g);
     gm_text_add(out, "\n");
+    print_grid(out, &g);
 }
 
 void gm_lab_table(gm_text *out, const json_t *results) {
@@ -229,22 +229,23 @@ void gm_lab_table(gm_text *out, const json_t *results) {
         json_t *rows = json_array();
         for (; i < n && strcmp(model, json_string_value(json_object_get(json_array_get(all, i), "model"))) == 0; i++)
             json_array_append(rows, json_array_get(all, i));
+        if (out->size > 0)
+            gm_text_add(out, "\n");
         add_heading(out, json_object_get(results, "config"), json_array_get(rows, 0));
         add_block(out, rows, GM_PLACE_TABLE1);
         gm_text_add(out, "\n");
         add_block(out, rows, GM_PLACE_TABLE2);
         add_paired(out, rows);
-        gm_text_add(out, "\n");
         json_decref(rows);
     }
     int models = (int)json_array_size(json_object_get(json_object_get(results, "config"), "models"));
     if (models > 1)
-        gm_text_add(out, "### By size\n\n");
+        gm_text_add(out, "\n### By size\n");
     for (int m = 0; m < gm_metric_count && models > 1; m++) {
         if (gm_metrics[m].by_size)
             add_sizes(out, all, models, &gm_metrics[m]);
     }
     json_array_foreach(verdict, s, sentence) {
-        gm_text_add(out, "- %s\n", json_string_value(sentence));
+        gm_text_add(out, "%s- %s\n", s ? "" : "\n", json_string_value(sentence));
     }
 }

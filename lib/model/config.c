@@ -50,8 +50,9 @@ gm_status gm_model_config_preset(gm_model_config *cfg, const char *name, gm_erro
         }
     }
     const char *near = gm_text_nearest(name, names);
-    return gm_fail(err, GM_EINVAL, "unknown model '%s'%s%s%s; `ghostmax info --presets` lists them", name, near ? ", did you mean '" : "",
-                   near ? near : "", near ? "'?" : "");
+    if (near)
+        return gm_fail(err, GM_EINVAL, "unknown model '%s'; did you mean '%s'?", name, near);
+    return gm_fail(err, GM_EINVAL, "unknown model '%s'; `ghostmax info --presets` lists them", name);
 }
 
 /* ---- the rules */

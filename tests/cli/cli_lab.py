@@ -2,7 +2,6 @@
 import json
 import math
 import os
-import pty
 import re
 import signal
 import statistics
@@ -249,24 +248,12 @@ class Lab(Case):
     def test_progress_on_a_terminal(self):
         arguments = self.lab("o", seeds=1, steps=300)
         arguments.remove("--quiet")
-        leader, follower = pty.openpty()
-        child = subprocess.Popen([PROGRAM, *map(str, arguments)], stdout=subprocess.PIPE, stderr=follower)
-        os.close(follower)
-        shown = b""
-        try:
-            while True:
-                chunk = os.read(leader, 4096)
-                if not chunk:
-                    break
-                shown += chunk
-        except OSError:  # Linux's end of file of a terminal
-            pass
-        child.communicate()
-        os.close(leader)
-        self.assertEqual(child.returncode, 0)
-        self.assertRegex(shown.decode(), r"\rrun 1/2  gpt2-nano softmax seed 1  step \d+/300  loss")
-        for line in re.split(r"[\r\n]+", shown.decode()):
+        shown, result = self.on_terminal(*arguments).split("### ", 1)
+        self.assertRegex(shown, r"\rrun 1/2  gpt2-nano softmax seed 1  step \d+/300  all done in \d+ s")
+        for line in re.split(r"[\r\n]+", shown):
             self.assertLessEqual(len(line.replace("\x1b[K", "")), 80)
+        self.assertTrue(shown.endswith("\r\n"))
+        self.assertIn("| softmax1 |", result)
 
     def test_progress_in_a_pipe(self):
         arguments = self.lab("o", seeds=1, steps=5)

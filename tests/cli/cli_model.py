@@ -33,6 +33,28 @@ class Model(Case):
         self.assertGreater(len(text.split()), 5)
         self.ok("generate", model, "--tokens", 40, "--temperature", 0, "--prompt", "ba don", "--threads", 1)  # past the context of 16
 
+    def test_results_stand_on_lines_of_their_own(self):
+        data = self.text()
+        shown = self.on_terminal(*self.train("m", data=data))
+        self.assertRegex(shown, r"\rstep \d+/20  loss")
+        self.assertIn(f"\n{self.path('m')}: step 20, ", shown)
+        shown = self.on_terminal("eval", self.path("m"), "--data", data, "--threads", 1)
+        self.assertRegex(shown, r"\r\d+/\d+ sequences")
+        self.assertIn("\nloss  ", shown)
+
+    def test_a_model_without_its_tokenizer(self):
+        data, tokens = self.text(), self.path("text.tokens")
+        self.ok(*self.train("m", "--quiet", steps=2, data=data))
+        with_it = self.ok("eval", self.path("m"), "--data", data, "--json", "--quiet", "--threads", 1)
+        self.ok("tokenize", data, "--vocab", 64, "--out", tokens)
+        os.rename(self.path("m", "tokenizer.json"), self.path("t.json"))
+        for command in ("eval", "measure"):  # one built from this text would not be the model's
+            self.fails(2, ["tokenizer", data], command, self.path("m"), "--data", data)
+        self.assertEqual(self.ok("eval", self.path("m"), "--data", data, "--json", "--quiet", "--threads", 1, "--tokenizer", self.path("t.json")), with_it)
+        again = json.loads(self.ok("eval", self.path("m"), "--data", tokens, "--json", "--quiet", "--threads", 1))  # carries its own
+        self.assertEqual(again["loss"], json.loads(with_it)["loss"])
+        self.fails(2, ["--context", "16"], "eval", self.path("m"), "--data", tokens, "--context", 17)
+
     def test_a_finished_run_is_not_redone(self):
         self.ok(*self.train("m"))
         before = os.stat(self.path("m", "model.safetensors")).st_mtime_ns
@@ -133,6 +155,7 @@ class Model(Case):
         counts = json.loads(self.ok("tokenize", data, "--vocab", 64, "--out", tokens, "--json"))
         self.assertIn(counts["vocab"], range(50, 65))  # the text's 48 words, ".", and the special tokens
         self.assertGreater(counts["train_tokens"], 1000)
+        self.assertIsNone(json.loads(self.ok("tokenize", "stories", "--json"))["train_tokens"])
         self.fails(1, ["exists"], "tokenize", data, "--out", tokens)
         a = json.loads(self.ok(*self.train("a", "--quiet", "--json", steps=3, data=data)))
         b = json.loads(self.ok(*[x for x in self.train("b", "--quiet", "--json", steps=3, data=tokens) if x not in ("--vocab", "64")]))

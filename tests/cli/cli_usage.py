@@ -47,8 +47,8 @@ class Usage(Case):
     def test_ranges(self):
         for option, value in (("steps", 0), ("seeds", 0), ("threads", 0), ("batch", 0), ("context", 0), ("lr", 0), ("lr", -1), ("lr", "nan"),
                               ("lr", "fast"), ("steps", "1.5"), ("steps", "1e3"), ("steps", "99999999999999999999"), ("seed", -1), ("vocab", 1),
-                              ("layers", 0), ("dropout", 1.5)):
-            self.fails(2, [option], "lab", f"--{option}", value, "--out", self.path("o"))
+                              ("layers", 0), ("dropout", 1.5), ("act", "tanh")):
+            self.fails(2, [f"--{option}: "], "lab", f"--{option}", value, "--out", self.path("o"))
 
     def test_line_errors(self):
         self.fails(2, ["--lr needs a value"], "lab", "--lr")
@@ -58,6 +58,7 @@ class Usage(Case):
         self.fails(2, ["--schedule", "cosine"], "lab", "--schedule", "cos")
         self.fails(2, ["--out is missing"], "train")
         self.fails(2, ["--data is missing"], "eval", self.folder)
+        self.fails(2, ["MODEL is missing"], "eval")
 
     def test_variant_values(self):
         for spec, word in (("softmax_n:n=-1", "n"), ("clipped:gamma=0.1", "gamma"), ("clipped:zeta=0.9", "zeta"), ("gated:pi=1", "pi"),

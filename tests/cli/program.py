@@ -2,6 +2,7 @@
 import hashlib
 import json
 import os
+import pty
 import random
 import subprocess
 import sys
@@ -47,6 +48,21 @@ class Case(unittest.TestCase):
         for word in words:
             self.assertIn(word, lines[0])
         return lines[0]
+
+    def on_terminal(self, *arguments):
+        """What the program shows where stdout and stderr are one terminal; it must end with 0."""
+        leader, follower = pty.openpty()
+        child = subprocess.Popen([PROGRAM, *map(str, arguments)], stdout=follower, stderr=follower)
+        os.close(follower)
+        shown = b""
+        try:
+            while chunk := os.read(leader, 4096):
+                shown += chunk
+        except OSError:  # Linux's end of file of a terminal
+            pass
+        os.close(leader)
+        self.assertEqual(child.wait(), 0, shown)
+        return shown.decode()
 
     def text(self, name="text.txt", words=20000):
         """Sentences over a small vocabulary, the same in every run."""
