@@ -7,8 +7,9 @@
  *
  * Rules that hold everywhere: sizes are in elements unless a name ends in _bytes; matrices are row-major; every fallible
  * function returns gm_status (GM_OK = 0) and fills a caller-owned gm_error; on failure nothing is owned by the caller and
- * outputs are NULL; the library never prints, exits or aborts. Letters: B batch, T queries, S keys, H heads, KV key/value
- * heads, D head dimension, C width, F FFN width, V vocabulary, L layers. */
+ * outputs are NULL; the library never prints, exits or aborts, and touches no signal. A gm_ctx may be shared by threads, and calls whose
+ * outputs differ may run at the same time. NaN stays NaN. Tolerances and their tests: docs/numerics.md. Letters: B batch, T queries, S
+ * keys, H heads, KV key/value heads, D head dimension, C width, F FFN width, V vocabulary, L layers. */
 #ifndef GHOSTMAX_H
 #define GHOSTMAX_H
 
@@ -43,9 +44,9 @@ typedef struct gm_error {
 
 /* ---- words and numbers of a command line or a file: shared by the library and the program -------------------------------------- */
 
-/* The candidate nearest to `word` by edit distance, NULL when none is near. Candidates end with NULL. */
+/* The candidate nearest to `word` by edit distance, NULL when none is near. Candidates end with NULL; the result is one of them. */
 const char *gm_text_nearest(const char *word, const char *const *candidates);
-/* Strict numbers: the whole of `text`, in range, else GM_EINVAL naming `what`. */
+/* Strict numbers: the whole of `text`, in min..max (both allowed), no NaN; else GM_EINVAL naming `what`. *out is set on success only. */
 gm_status gm_text_int(int64_t *out, const char *text, int64_t min, int64_t max, const char *what, gm_error *err);
 gm_status gm_text_double(double *out, const char *text, double min, double max, const char *what, gm_error *err);
 
@@ -58,8 +59,10 @@ typedef struct gm_ctx_options {
     const char *isa; /* "ref", "avx2", "avx512", "avx512vnni", "neon"; only lowers what the CPU has; NULL: $GHOSTMAX_ISA, else the best */
 } gm_ctx_options;
 
-/* gm_ctx_create -- choose the kernel table once from CPUID and XGETBV. Immutable afterwards, so threads may share it.
- * Errors: GM_EINVAL (unknown isa, threads < 0), GM_ENOMEM. Ownership: *out is the caller's, freed by gm_ctx_free(NULL ok). */
+/* gm_ctx_create -- choose the kernel table once from CPUID and XGETBV. Immutable afterwards, so threads may share it. "avx2" also caps
+ * oneDNN, for the whole process and only before its first product; "ref" does without it.
+ * Errors: GM_EINVAL (unknown isa, threads < 0), GM_ENOMEM. Ownership: *out is the caller's, freed by gm_ctx_free(NULL ok), after
+ * everything made with it. Test: tests/ops/test_ops.c (test_context). */
 gm_status gm_ctx_create(gm_ctx **out, const gm_ctx_options *options, gm_error *err);
 void gm_ctx_free(gm_ctx *ctx);
 const char *gm_ctx_isa(const gm_ctx *ctx);  /* the table in use, e.g. "avx512vnni" */
@@ -83,7 +86,7 @@ typedef struct gm_norm {
 /* gm_norm_rows_fwd -- weights of R independent rows.
  * Shapes  : w, s [R,N] (row strides ws, ss >= N; w may equal s); lse [R]; null_mass [R] or NULL.
  * Values  : s = -INFINITY is a mask. A NaN makes its own row NaN.
- * Accuracy: |w - exact| <= 4e-7 on every instruction set; weights below e^-87 of the largest are 0.
+ * Accuracy: |w - exact| <= 4e-7 on every instruction set; vector kernels make weights below e^-87 of the largest 0.
  * Errors  : GM_EINVAL (R or N < 0, a stride < N, clip_c > 0, clip_a + clip_c < 1, sink NaN or +inf, NULL with R*N > 0).
  * Source  : softmax1: Miller 2023; n: Flash-Attention-Softmax-N; clip: arXiv 2306.12929 eq. 4. Test: tests/ops/test_norm_rows.c */
 gm_status gm_norm_rows_fwd(const gm_ctx *ctx, float *w, int64_t ws, float *lse, float *null_mass, const float *s, int64_t ss, int64_t R,
@@ -92,7 +95,9 @@ gm_status gm_norm_rows_fwd(const gm_ctx *ctx, float *w, int64_t ws, float *lse, 
 /* gm_norm_rows_bwd -- gradients of the above. G_j = a dw_j [0 <= a p_j + c <= 1]; Dsum = sum_j p_j G_j;
  * ds_j = p_j (G_j - Dsum); *dsink += -sum_r exp(b - lse_r) Dsum_r (NULL: not wanted).
  * Shapes  : ds, s, dw [R,N] contiguous; ds may equal dw. lse [R] from the forward pass.
- * Accuracy: p is made again from lse, a float, so it carries a relative error of up to |lse| 2^-24. The same bits for any thread count. */
+ * Values  : a NaN in s, dw or lse makes its own row NaN, and dsink.
+ * Accuracy: p is made again from lse, a float, so it carries a relative error of up to |lse| 2^-24. The same bits for any thread count.
+ * Errors  : GM_EINVAL, as above. Test: tests/ops/test_norm_rows.c, against the formulas in double and their differences. */
 gm_status gm_norm_rows_bwd(const gm_ctx *ctx, float *ds, double *dsink, const float *s, const float *dw, const float *lse, int64_t R,
                            int64_t N, gm_norm norm, gm_error *err);
 
@@ -120,24 +125,27 @@ typedef struct gm_attention_shape {
 gm_status gm_attention_fwd(const gm_ctx *ctx, float *o, float *lse, const float *q, const float *k, const float *v, const float *sinks,
                            gm_norm norm, const gm_attention_shape *shape, void *scratch, gm_error *err);
 
-/* gm_attention_bwd -- complete gradients. dq, dk, dv are set; dsinks [H] accumulates. Each may be NULL (not wanted), not all.
- * o and lse are the forward pass's. dk, dv are summed over the query heads that share them, in order: the same bits for any thread count.
- */
+/* gm_attention_bwd -- complete gradients: dw_j = dout.v_j, then gm_norm_rows_bwd's rule, then dq, dk, dv through the products.
+ * Shapes  : dq, dk, dv as q, k, v, set; dsinks [H] accumulates. Each may be NULL (not wanted), not all. dout as o; o and lse are the
+ *           forward pass's. dk, dv are summed over the query heads that share them, in order.
+ * Accuracy: 5e-6 of the largest gradient, for scores of order 1. The same bits for any thread count.
+ * Errors  : GM_EINVAL (shape, norm, NULL). Test: tests/ops/test_attention.c, test_golden_attention.c */
 gm_status gm_attention_bwd(const gm_ctx *ctx, float *dq, float *dk, float *dv, float *dsinks, const float *dout, const float *q,
                            const float *k, const float *v, const float *o, const float *lse, const float *sinks, gm_norm norm,
                            const gm_attention_shape *shape, void *scratch, gm_error *err);
 
-/* Bytes of scratch (64-byte aligned) that fwd (backward = false) or bwd need: linear in T for every variant. */
+/* Bytes of scratch (64-byte aligned, the caller's, one per concurrent call) that fwd (backward = false) or bwd need: linear in S for every
+ * variant. Test: tests/ops/test_attention.c (scratch_and_partial_gradients). */
 size_t gm_attention_scratch_bytes(const gm_ctx *ctx, const gm_attention_shape *shape, bool backward);
 
-/* ---- metrics of raw tensors --------------------------------------------------------------------------------------- */
+/* ---- metrics of raw tensors: nothing here fails; tests/measure/test_metrics.c ---------------------------------------- */
 
 /* gm_inf_norm -- max |x|; NaN when any element is NaN; 0 for n = 0. */
 float gm_inf_norm(const gm_ctx *ctx, const float *x, int64_t n);
 /* gm_min_max -- the range of x, for gm_quant_asymmetric; both NaN when any element is; +inf and -inf for n = 0. */
 void gm_min_max(const gm_ctx *ctx, float *min, float *max, const float *x, int64_t n);
 
-/* Two-pass central moments in double: mean, and the sums of powers about it. */
+/* Two-pass central moments in double (relative error 1e-13): mean, and the sums of powers about it. All 0 for n <= 0. */
 typedef struct gm_moments {
     int64_t n;
     double mean, m2, m3, m4; /* mk = sum (x-mean)^k */
@@ -150,10 +158,10 @@ gm_moments gm_moments_merge(gm_moments a, gm_moments b);
 /* gm_kurtosis -- (m4/n) / (s^4 + eps), s = sqrt(m2/(n-1)) (unbiased), no -3: the definition of Bondarenko et al. 2023's code, which
  * uses eps = 1e-6. eps = 0 on a constant tensor, or n < 2: NaN (printed as null). */
 double gm_kurtosis(const gm_moments *m, double eps);
-/* gm_excess_kurtosis -- n m4 / m2^2 - 3 (population moments): the second convention in use. */
+/* gm_excess_kurtosis -- n m4 / m2^2 - 3 (population moments): the second convention in use. n < 1 or a constant tensor: NaN. */
 double gm_excess_kurtosis(const gm_moments *m);
 
-/* ---- quantizers ---------------------------------------------------------------------------------------------------- */
+/* ---- quantizers: nothing here fails; the same bits on every instruction set; arXiv 2306.12929 and its code; tests/quant/test_quant.c */
 
 /* Uniform grid x ~ scale * (q - zero), q integer in [qmin, qmax], rounded half to even. */
 typedef struct gm_quant_grid {
@@ -165,7 +173,7 @@ typedef struct gm_quant_grid {
  * [-2^(bits-1), 2^(bits-1) - 1]. scale is at least 1e-8 (absmax = 0). bits 2..16. NaN or infinite: values on the grid become NaN. */
 gm_quant_grid gm_quant_symmetric(int bits, float absmax);
 /* gm_quant_asymmetric -- unsigned grid of `bits` for [lo, hi], widened to contain 0: scale = max(hi - lo, 1e-8) / (2^bits - 1),
- * zero = clamp(round(-lo / scale)). NaN or infinite: values on the grid become NaN. */
+ * zero = clamp(round(-lo / scale)). bits 2..16. NaN or infinite: values on the grid become NaN. */
 gm_quant_grid gm_quant_asymmetric(int bits, float lo, float hi);
 /* gm_quant_simulate -- y = scale * (clamp(round(x / scale) + zero) - zero). y may equal x. NaN stays NaN. */
 void gm_quant_simulate(const gm_ctx *ctx, float *y, const float *x, int64_t n, gm_quant_grid grid);

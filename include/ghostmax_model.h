@@ -1,4 +1,7 @@
-/* ghostmax_model.h -- models, data, training, measuring, quantizing and the lab. Builds on ghostmax.h; same rules. */
+/* ghostmax_model.h -- models, data, training, measuring, quantizing and the lab. Builds on ghostmax.h; same rules.
+ *
+ * Threads: a gm_tokenizer and a gm_data may be read by several at once (tests/data/test_data.c); a gm_model holds its activations, so one
+ * call at a time. Whatever is made with a gm_ctx must be freed before it. Every ..._free takes NULL. Files: docs/formats.md. */
 #ifndef GHOSTMAX_MODEL_H
 #define GHOSTMAX_MODEL_H
 
@@ -30,11 +33,12 @@ typedef struct gm_variant {
     double gate_pi;  /* initial openness in (0, 1): the gate's bias starts at logit(pi) */
 } gm_variant;
 
-/* Errors: GM_EINVAL naming the word at fault and the nearest known one. */
+/* Formulas: docs/numerics.md. Errors: GM_EINVAL naming the word at fault and the nearest known one. Test: tests/model/test_variant.c */
 gm_status gm_variant_parse(gm_variant *out, const char *spec, gm_error *err);
 /* The canonical spec (parses back to the same variant). Returns the length, as snprintf does. */
 int gm_variant_format(char *dst, size_t size, const gm_variant *variant);
-/* What a kernel sees; context resolves alpha. A learned sink gives sink = 0 and is overridden by the sinks[H] array. */
+/* What a kernel sees: sink = ln n (none: -inf), clip_a = zeta - gamma, clip_c = gamma; context (>= 1) resolves alpha: gamma = -alpha /
+ * context. A learned sink gives sink = 0 and is overridden by the sinks[H] array. */
 gm_norm gm_variant_norm(const gm_variant *variant, int64_t context);
 
 typedef struct gm_variant_info {
@@ -78,10 +82,12 @@ typedef struct gm_model_config {
 typedef struct gm_preset_info {
     const char *name, *summary;
 } gm_preset_info;
+/* By index; NULL past the end. */
 const gm_preset_info *gm_preset_list(int index);
-/* *cfg = the named preset with plain softmax; vocab may still be 0 (taken from the data). */
+/* *cfg = the named preset with plain softmax; vocab may still be 0 (taken from the data). Errors: GM_EINVAL with the nearest name. */
 gm_status gm_model_config_preset(gm_model_config *cfg, const char *name, gm_error *err);
-/* Every rule between dimensions, before anything is allocated; resolves derived values (head_dim 0, ffn 0, kv_heads 0, alpha). */
+/* Every rule between dimensions, before anything is allocated; resolves derived values (head_dim 0, ffn 0, kv_heads 0, alpha). Errors:
+ * GM_EINVAL naming the dimension; *cfg is then unchanged. Test: tests/model/test_model.c (refusals, alpha_is_of_the_context). */
 gm_status gm_model_config_check(gm_model_config *cfg, gm_error *err);
 
 /* What may be changed in a preset, by name: one table for the command line, the lab and `info`. */
@@ -92,7 +98,7 @@ typedef struct gm_override_info {
     double min, max;     /* of numbers */
     bool from_data;      /* vocab and context: the data decides where there is one */
 } gm_override_info;
-const gm_override_info *gm_override_list(int index);
+const gm_override_info *gm_override_list(int index); /* NULL past the end */
 /* "width=128,heads=2" on top of *cfg. What follows from a changed width or head count (head_dim, ffn, kv_heads) is derived anew by
  * gm_model_config_check unless it is given too. Errors: GM_EINVAL naming the word at fault and the nearest known one. */
 gm_status gm_model_config_override(gm_model_config *cfg, const char *overrides, gm_error *err);
@@ -102,8 +108,10 @@ typedef struct gm_model_size {
     double flops_per_token_forward, flops_per_token_train;
     size_t parameter_bytes, train_bytes, forward_bytes; /* for the given B, T; train = parameters, gradients, moments, activations */
 } gm_model_size;
+/* cfg checked. Forward: 2 flops per parameter of a matrix product and token, and 2 (T+1) H D L for the causal half of QK^T and PV; training
+ * three times that. Test: tests/model/test_model.c (known_sizes) */
 void gm_model_config_size(gm_model_size *out, const gm_model_config *cfg, int64_t B, int64_t T);
-/* Number of parameter tensors, and the i-th's name and shape (rows x cols; cols = 1 for vectors). */
+/* Returns the number of parameter tensors; for index in range also that one's name and shape (rows x cols; cols = 1 for vectors). */
 int gm_model_config_tensor(const gm_model_config *cfg, int index, char *name, size_t name_size, int64_t *rows, int64_t *cols);
 
 /* ---- tokenizers ------------------------------------------------------------------------------------------------------ */
@@ -119,17 +127,18 @@ typedef enum gm_token_class {
 } gm_token_class;
 
 /* Build from a text: kind "bytes" (256 + BOS), "chars" (the text's code points), "words" (the `vocab` most frequent words and
- * punctuation marks; lower: fold case first; the rest becomes <unk>). Invalid UTF-8 is an error for chars and words (GM_EFORMAT with
- * the offset); bytes takes anything. */
+ * punctuation marks, 0: all; lower: fold case first; the rest becomes <unk>). Invalid UTF-8 is an error for chars and words (GM_EFORMAT
+ * with the offset); bytes takes anything. Other errors: GM_EINVAL (kind, vocab), GM_ENOMEM. Test: tests/data/test_tokenizer.c */
 gm_status gm_tokenizer_build(gm_tokenizer **out, const char *kind, const char *text, size_t size, int64_t vocab, bool lower, gm_error *err);
-/* MODEL folders hold it as tokenizer.json. */
+/* MODEL folders hold it as tokenizer.json. Errors: GM_EIO; load: GM_EFORMAT (not one of ours, or damaged), GM_EUNSUPPORTED (a later
+ * version). */
 gm_status gm_tokenizer_load(gm_tokenizer **out, const char *path, gm_error *err);
 gm_status gm_tokenizer_save(const gm_tokenizer *t, const char *path, gm_error *err);
 void gm_tokenizer_free(gm_tokenizer *t);
 int64_t gm_tokenizer_vocab(const gm_tokenizer *t);
 int32_t gm_tokenizer_bos(const gm_tokenizer *t); /* -1: none */
 const char *gm_tokenizer_kind(const gm_tokenizer *t);
-/* *ids is the caller's, freed with gm_tokens_free. BOS is not added. */
+/* *ids is the caller's, freed with gm_tokens_free. BOS is not added. Errors: GM_EFORMAT (invalid UTF-8: offset), GM_ENOMEM. */
 gm_status gm_tokenizer_encode(const gm_tokenizer *t, const char *text, size_t size, int32_t **ids, int64_t *count, gm_error *err);
 void gm_tokens_free(int32_t *ids);
 /* The id's own string (not NUL-terminated for bytes; *size says). `previous` is the id before it, -1 at the start: a words tokenizer
@@ -163,7 +172,8 @@ const gm_data_defaults *gm_data_default_list(int index); /* "stories", "bb", "FI
 const gm_data_defaults *gm_data_default_of(const char *source);
 
 /* Errors: GM_EIO (missing, a folder, unreadable), GM_EFORMAT (empty, no text for chars or words, too short for any context, an altered
- * token file: offset says where), GM_EINVAL (an option; a context too long for the text: the line proposes one that fits). */
+ * token file: offset says where), GM_EINVAL (an option; a context too long for the text: the line proposes one that fits).
+ * Test: tests/data/test_data.c, test_backcopy.c */
 gm_status gm_data_open(gm_data **out, const gm_data_options *options, gm_error *err);
 void gm_data_free(gm_data *d);
 const gm_tokenizer *gm_data_tokenizer(const gm_data *d);
@@ -189,24 +199,29 @@ bool gm_data_backcopy_mask(const gm_data *d, const int32_t *x, int64_t count, ui
  * row (a model's excess risk is its loss minus this). false for other sources. */
 bool gm_data_optimal_losses(const gm_data *d, const int32_t *x, const int32_t *y, int64_t count, double *losses);
 /* The whole text of `d` as a token file, which opens to the same data (same split, sequences and identity) without tokenizing again.
- * Errors: GM_EUNSUPPORTED (stories and bb have no end), GM_EIO. */
+ * Errors: GM_EUNSUPPORTED (stories and bb have no end), GM_EIO. Test: tests/data/test_data.c (token_files_are_their_text) */
 gm_status gm_data_write_tokens(const gm_data *d, const char *path, gm_error *err);
 
 /* ---- models ------------------------------------------------------------------------------------------------------------ */
 
 typedef struct gm_model gm_model;
 
-/* Parameters drawn from (seed, tensor name, index): tensors that two variants share start identical. */
+/* Parameters drawn from (seed, tensor name, index): tensors that two variants share start identical. Errors: GM_EINVAL (as
+ * gm_model_config_check), GM_ENOMEM. Test: tests/model/test_model.c (variants_start_alike, initial_values) */
 gm_status gm_model_create(gm_model **out, const gm_ctx *ctx, const gm_model_config *cfg, uint64_t seed, gm_error *err);
 void gm_model_free(gm_model *m);
 const gm_model_config *gm_model_config_of(const gm_model *m);
-/* A folder of config.json + model.safetensors (docs/formats.md). */
+/* A folder of config.json + model.safetensors. Errors: GM_EIO; load: GM_EFORMAT (damaged, altered, a tensor missing or too many),
+ * GM_EUNSUPPORTED (another architecture, or a key that would change the numbers), GM_ENOMEM. Test: tests/model/test_model_files.c */
 gm_status gm_model_load(gm_model **out, const gm_ctx *ctx, const char *path, gm_error *err);
 gm_status gm_model_save(const gm_model *m, const char *folder, gm_error *err);
 
-/* Logits of B sequences of T tokens: logits [B,T,V], or the last position only, [B,V], with last_only. */
+/* Logits of B sequences of T <= context tokens: logits [B,T,V], or the last position only, [B,V], with last_only. tokens [B,T]. Buffers
+ * grow on a first, larger call. Errors, here and below: GM_EINVAL (a token outside the vocabulary, T > context), GM_ENOMEM. Test:
+ * tests/model/test_golden_models.c (PyTorch's logits), test_model.c (logits_and_loss_agree) */
 gm_status gm_model_logits(gm_model *m, const int32_t *tokens, int64_t B, int64_t T, bool last_only, float *logits, gm_error *err);
-/* Mean next-token loss in nats over targets >= 0; losses [B,T] per token when not NULL (0 where the target is < 0). */
+/* Mean next-token loss in nats over targets >= 0 (0 when there is none); losses [B,T] per token when not NULL (0 where the target is < 0).
+ * Test: tests/model/test_gradients.c, against a double oracle: 7e-7 */
 gm_status gm_model_loss(gm_model *m, const int32_t *tokens, const int32_t *targets, int64_t B, int64_t T, double *mean, float *losses,
                         gm_error *err);
 
@@ -224,6 +239,7 @@ typedef struct gm_train_options {
     int64_t measure_every, measure_sequences; /* norms, kurtosis and sinks into metrics.jsonl while they grow; 0: never; 16 sequences */
     uint64_t seed;
 } gm_train_options;
+/* 1000 steps of 32 x 128, lr 1e-3 constant after 100 of warm-up, AdamW (0.9, 0.99, 1e-8), decay 0.1, clip 1, a log line every 10 steps. */
 void gm_train_defaults(gm_train_options *options);
 
 typedef struct gm_train_progress {
@@ -235,13 +251,15 @@ typedef bool (*gm_train_callback)(void *user, const gm_train_progress *progress)
 
 typedef struct gm_train_result {
     int64_t step;
-    double loss, val_loss, tokens_per_s; /* tokens_per_s: the median over logged intervals */
+    double loss, val_loss, tokens_per_s; /* of the last step; of the end; over the time of all steps, evaluation not counted */
     int64_t diverged_at;                 /* step of the first non-finite loss, 0: none */
 } gm_train_result;
 
 /* Trains in `folder`: config.json, tokenizer.json, metrics.jsonl, model.safetensors, and the training state beside it. A folder that
  * holds an unfinished run of the same configuration is continued, bit for bit as if never stopped; of another one: GM_EINVAL, nothing
- * touched; a finished one returns its result at once. */
+ * touched; a finished one returns its result at once. Errors: GM_EINVAL (an option), GM_EDIVERGED (*result says when; said again on a
+ * rerun), GM_ESTOPPED, GM_EFORMAT (a damaged folder), GM_EIO, GM_ENOMEM. Test: tests/train/test_train.c, test_training_golden.c (PyTorch)
+ */
 gm_status gm_train_run(const gm_ctx *ctx, const gm_model_config *cfg, const gm_data *data, const gm_train_options *options,
                        const char *folder, gm_train_callback callback, void *user, gm_train_result *result, gm_error *err);
 
@@ -251,6 +269,8 @@ typedef struct gm_measure_options {
     int64_t sequences, batch, context; /* 0: 64 sequences, 8 per batch, the model's context */
     const char *convention;            /* NULL (ours), "opt-code", "bert-code" */
 } gm_measure_options;
+/* Every metric of docs/numerics.md over the first validation sequences; changes nothing in m; options NULL: defaults. *json NULL on
+ * failure. Errors: GM_EINVAL (convention, a negative number), GM_ENOMEM, those of gm_model_loss. Test: tests/measure/test_measure.c */
 gm_status gm_measure_model(gm_model *m, const gm_data *data, const gm_measure_options *options, char **json, gm_error *err);
 
 typedef struct gm_quant_options {
@@ -260,8 +280,10 @@ typedef struct gm_quant_options {
     int64_t calibration_batches, calibration_batch, sequences; /* 16; 8; validation sequences evaluated, 0: 64 */
     uint64_t seed;                                             /* whose training order is calibrated on */
 } gm_quant_options;
-void gm_quant_defaults(gm_quant_options *options);
-/* Loss in nats of the model with simulated quantization; *f32_loss (NULL ok) of the same sequences without. */
+void gm_quant_defaults(gm_quant_options *options); /* W8A8 as published: absmax weights, min-max activations, 16 batches of 8, seed 1 */
+/* Loss in nats of the model with simulated quantization (docs/numerics.md, 4); *f32_loss (NULL ok) of the same sequences without. m's
+ * weights are untouched. Errors: GM_EINVAL (bits outside 2..16, an option), GM_ENOMEM, those of gm_model_loss. Test:
+ * tests/quant/test_simulate.c */
 gm_status gm_quant_simulated_loss(gm_model *m, const gm_data *data, const gm_quant_options *options, double *loss, double *f32_loss,
                                   gm_error *err);
 
@@ -291,10 +313,13 @@ typedef struct gm_lab_progress {
 typedef bool (*gm_lab_callback)(void *user, const gm_lab_progress *progress);
 
 /* Runs or continues the comparison in options->out. *results_json and *table_md (each freed with free(), NULL: not wanted) are what the
- * folder holds as results.json and table.md. GM_EDIVERGED when a run diverged (the rest is done and written). */
+ * folder holds as results.json and table.md. Errors: GM_EDIVERGED when a run diverged (the rest is done and written, both texts are given);
+ * GM_EINVAL (an option, or a folder of another lab: nothing touched), GM_ESTOPPED, GM_EFORMAT (a damaged file, by name), GM_EIO, GM_ENOMEM.
+ * Test: tests/cli/cli_lab.py, tests/lab/test_lab_parts.c */
 gm_status gm_lab_run(const gm_ctx *ctx, const gm_lab_options *options, gm_lab_callback callback, void *user, char **results_json,
                      char **table_md, gm_error *err);
-/* report.html from one or more lab folders' results.json. */
+/* report.html from one or more lab folders' results.json. Errors: GM_EFORMAT (damaged or altered), GM_EIO, GM_ENOMEM. Test:
+ * tests/cli/cli_lab.py */
 gm_status gm_report_write(const char *const *folders, int count, const char *path, gm_error *err);
 
 #ifdef __cplusplus
