@@ -371,6 +371,56 @@ static void test_repeatable_and_read_only(void **state) {
     gm_model_free(m);
 }
 
+/* bb's two jobs apart, by its rule: after a space, an e or a t the target is a copy. Weights of queries 1 .. that are no trigger. */
+typedef struct dormant {
+    const bool *trigger; /* [SEQUENCES, T] */
+    double mass;
+    int64_t count;
+} dormant;
+
+static void watch_dormant(void *user, const gm_tap_view *v) {
+    dormant *d = user;
+    for (int64_t t = 1; v->site == GM_SITE_WEIGHTS && t < T; t++) {
+        if (!d->trigger[v->b * T + t]) {
+            d->mass += v->x[t * v->stride];
+            d->count++;
+        }
+    }
+}
+
+static void test_backcopy(void **state) {
+    (void)state;
+    enum { N = SEQUENCES * T };
+    gm_model *m = model_of("gpt2-nano", "sink", "layers=2,heads=2,width=32");
+    int32_t x[N], y[N];
+    float losses[N];
+    double optimal[N], mean, copy = 0, excess = 0;
+    bool trigger[N];
+    int copies = 0;
+    gm_data_validation(data, 0, SEQUENCES, x, y);
+    assert_true(gm_data_optimal_losses(data, x, y, SEQUENCES, optimal));
+    for (int i = 0; i < N; i++) {
+        size_t size;
+        const char *piece = gm_tokenizer_piece(gm_data_tokenizer(data), -1, x[i], &size);
+        trigger[i] = size == 1 && strchr(" et", *piece);
+    }
+    dormant watch = {.trigger = trigger};
+    gm_tap tap = {.fn = watch_dormant, .user = &watch, .attention = true};
+    assert_int_equal(gm_model_forward_loss(m, x, y, SEQUENCES, T, &tap, &mean, losses, NULL), GM_OK);
+    for (int i = 0; i < N; i++) {
+        copies += trigger[i];
+        copy += trigger[i] ? losses[i] : 0;
+        excess += trigger[i] ? 0 : losses[i] - optimal[i];
+    }
+    assert_true(copies > 10 && copies < N - 10);
+    json_t *root = measure(m, &(gm_measure_options){.sequences = SEQUENCES, .batch = 4});
+    near(number(root, "backcopy_loss"), copy / copies, 1e-6, "backcopy_loss");
+    near(number(root, "bigram_excess"), excess / (N - copies), 1e-6, "bigram_excess");
+    near(number(root, "dormant_sink_mass"), watch.mass / (double)watch.count, 1e-6, "dormant_sink_mass");
+    json_decref(root);
+    gm_model_free(m);
+}
+
 static void test_nan_becomes_null(void **state) {
     (void)state;
     gm_model *m = model_of("gpt2-nano", "softmax", "layers=1,heads=2,width=32");
@@ -425,6 +475,7 @@ int main(void) {
         cmocka_unit_test(test_weights),
         cmocka_unit_test(test_massive_is_found),
         cmocka_unit_test(test_repeatable_and_read_only),
+        cmocka_unit_test(test_backcopy),
         cmocka_unit_test(test_nan_becomes_null),
         cmocka_unit_test(test_refusals),
     };
