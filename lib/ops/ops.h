@@ -16,6 +16,24 @@ void gm_linear_fwd(const gm_ctx *ctx, float *y, int64_t ys, const float *x, int6
 void gm_linear_bwd(const gm_ctx *ctx, float *dx, int64_t dxs, bool dx_add, float *dw, float *db, const float *dy, int64_t dys,
                    const float *x, int64_t xs, const float *w, int64_t R, int64_t IN, int64_t OUT);
 
+/* The same on integers (linear_int8.c): x on its grid of at most 8 bits, w on symmetric 8-bit grids, sums exact in 32 bits. The same bits
+ * on every instruction set and for any thread count. A NaN in x counts as 0; NaN scales make y NaN. */
+typedef struct gm_linear_int8 {
+    int64_t in, out;
+    gm_quant_grid input; /* qmin 0, qmax <= 255 */
+    const float *scale, *bias;
+    const int32_t *offset; /* -zero * sum of the output's weights */
+    const int8_t *weights; /* packed */
+} gm_linear_int8;
+bool gm_linear_int8_fits(int64_t in); /* deeper sums could leave 32 bits */
+/* Packs w [out, in], whose row j is w_scale[j] times integers in -128 .. 127, into `memory` of gm_linear_int8_bytes, 64-byte aligned. */
+void gm_linear_int8_pack(gm_linear_int8 *l, void *memory, const float *w, const float *w_scale, const float *b, int64_t in, int64_t out,
+                         gm_quant_grid input);
+size_t gm_linear_int8_bytes(int64_t in, int64_t out);
+void gm_linear_int8_fwd(const gm_ctx *ctx, float *y, int64_t ys, const float *x, int64_t xs, int64_t R, const gm_linear_int8 *l,
+                        uint8_t *scratch);
+size_t gm_linear_int8_scratch_bytes(int64_t in);
+
 /* Layer norm: y = (x - mean) * rstd * g + b; RMS norm (b NULL and mean NULL): y = x * rstd * g. mean, rstd [R] saved. */
 void gm_norm_fwd(const gm_ctx *ctx, float *y, float *mean, float *rstd, const float *x, const float *g, const float *b, int64_t R,
                  int64_t C, float eps, bool rms);

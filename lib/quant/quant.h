@@ -1,9 +1,10 @@
-/* quant.h -- ranges, grids and the plan that says which grid belongs to which tensor. Simulated quantization applies a plan in f32; an
- * executed one can use the same grids with integers. */
+/* quant.h -- ranges, grids and the plan that says which grid belongs to which tensor. Simulated quantization applies a plan in f32; the
+ * executed one uses the same grids with integers. */
 #ifndef GM_QUANT_H
 #define GM_QUANT_H
 
 #include "model.h"
+#include "ops.h"
 
 /* ---- the running range of one activation tensor over calibration batches ------------------------------------------------------- */
 
@@ -63,5 +64,26 @@ void gm_quant_plan_free(gm_quant_plan *plan);
 gm_quant_grid gm_quant_plan_site(const gm_quant_plan *plan, gm_site site, int layer);
 /* A tap that puts every activation on its grid. */
 gm_tap gm_quant_plan_tap(const gm_quant_plan *plan);
+/* Mean loss in nats over the options' validation sequences. */
+gm_status gm_quant_validation_loss(gm_model *m, const gm_data *data, const gm_quant_options *options, const gm_tap *tap, double *loss,
+                                   gm_error *err);
+
+/* ---- executed on integers ------------------------------------------------------------------------------------------------------------ */
+
+/* The plan's linear layers, packed. A layer's input is put on the grid of the site before it: both norms, PV, the FFN's activation.
+ * Three of these already lie on it; g*o, which the published setting leaves alone, takes PV's grid: 0 < g < 1 keeps it in PV's range. */
+enum { GM_EXECUTED_LINEARS = 4 };
+typedef struct gm_quant_executed {
+    gm_model *model; /* the plan's */
+    gm_linear_provider provider;
+    gm_linear_int8 *linears; /* [layers][GM_EXECUTED_LINEARS] */
+    uint8_t *memory, *scratch;
+} gm_quant_executed;
+/* Until gm_quant_executed_end, which comes before gm_quant_plan_free, plan->model runs its linear layers on integers; with the plan's tap
+ * everything else is rounded where the simulation rounds it. More than 8 bits, per-token ranges: GM_EUNSUPPORTED. */
+gm_status gm_quant_executed_begin(gm_quant_executed *e, gm_quant_plan *plan, gm_error *err);
+void gm_quant_executed_end(gm_quant_executed *e);
+/* The site whose grid a linear layer's input takes: weight is GM_P_WQKV, GM_P_WO, GM_P_W1 or GM_P_W2. */
+gm_site gm_quant_executed_input(int weight);
 
 #endif

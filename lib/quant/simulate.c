@@ -1,10 +1,10 @@
 /* simulate.c -- the loss of a model whose weights and activations are rounded to their grids, computed in f32. */
 #include "quant.h"
 
-/* Mean loss in nats over `sequences` validation sequences, `batch` at a time. */
-static gm_status validation_loss(gm_model *m, const gm_data *data, int64_t sequences, int64_t batch, const gm_tap *tap, double *loss,
-                                 gm_error *err) {
-    int64_t T = gm_data_context(data);
+gm_status gm_quant_validation_loss(gm_model *m, const gm_data *data, const gm_quant_options *options, const gm_tap *tap, double *loss,
+                                   gm_error *err) {
+    const int64_t sequences = GM_MIN(options->sequences ? options->sequences : 64, gm_data_validation_count(data));
+    const int64_t batch = options->calibration_batch, T = gm_data_context(data);
     int32_t *x = gm_alloc((size_t)(2 * batch * T), sizeof *x);
     if (!x)
         return gm_fail_memory(err, (size_t)(2 * batch * T) * sizeof *x);
@@ -32,12 +32,10 @@ gm_status gm_quant_simulated_loss(gm_model *m, const gm_data *data, const gm_qua
                                   gm_error *err) {
     gm_quant_plan plan;
     GM_TRY(gm_quant_plan_make(&plan, m, data, options, err));
-    int64_t sequences = GM_MIN(options->sequences ? options->sequences : 64, gm_data_validation_count(data));
-    int64_t batch = options->calibration_batch;
     gm_tap tap = gm_quant_plan_tap(&plan);
-    gm_status status = validation_loss(plan.model, data, sequences, batch, &tap, loss, err);
+    gm_status status = gm_quant_validation_loss(plan.model, data, options, &tap, loss, err);
     if (status == GM_OK && f32_loss)
-        status = validation_loss(m, data, sequences, batch, NULL, f32_loss, err);
+        status = gm_quant_validation_loss(m, data, options, NULL, f32_loss, err);
     gm_quant_plan_free(&plan);
     return status;
 }
