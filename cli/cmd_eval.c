@@ -62,20 +62,21 @@ static gm_status eval_batches(eval_sum *sum, gm_model *model, const gm_data *dat
     return status;
 }
 
-static void print_result(const eval_args *args, const eval_sum *sum, double bytes_per_token) {
+static void print_result(const eval_args *args, const eval_sum *sum, const gm_data *data) {
+    double bytes_per_token = gm_data_bytes_per_token(data);
     double loss = sum->loss / (double)sum->tokens, bits = bytes_per_token > 0 ? loss / log(2) / bytes_per_token : NAN;
     if (args->common.json) {
         cli_print_json(json_pack("{s:o, s:o, s:o, s:I, s:I, s:I, s:b, s:s}", "loss", cli_json_number(loss), "ppl",
                                  cli_json_number(exp(loss)), "bits_per_byte", cli_json_number(bits), "tokens", (json_int_t)sum->tokens,
                                  "sequences", (json_int_t)sum->sequences, "context", (json_int_t)args->data.context, "bos",
-                                 !args->data.no_bos, "data", args->data.source));
+                                 gm_data_bos(data), "data", args->data.source));
         return;
     }
     printf("loss           %.5f nats per token\nperplexity     %.4f\n", loss, exp(loss));
     if (isfinite(bits))
         printf("bits per byte  %.4f\n", bits);
     printf("tokens         %lld in %lld validation sequences of %lld, %s BOS\n", (long long)sum->tokens, (long long)sum->sequences,
-           (long long)args->data.context, args->data.no_bos ? "without" : "with");
+           (long long)args->data.context, gm_data_bos(data) ? "with" : "without");
 }
 
 static int eval_run(const cli_command *command, void *arguments) {
@@ -89,7 +90,7 @@ static int eval_run(const cli_command *command, void *arguments) {
     if (eval_batches(&sum, loaded.model, loaded.data, args, &err) != GM_OK)
         code = cli_fail(command, &err);
     else
-        print_result(args, &sum, gm_data_bytes_per_token(loaded.data));
+        print_result(args, &sum, loaded.data);
     cli_unload(&loaded);
     return code;
 }

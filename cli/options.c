@@ -56,18 +56,6 @@ static int bind_options(bound_option *bound, const cli_command *command, void *a
 
 /* ---- parsing ----------------------------------------------------------------------------------------------------------- */
 
-static int choice_of(const char *values, const char *word) {
-    size_t n = strlen(word);
-    for (int i = 0;; i++) {
-        size_t length = strcspn(values, "|");
-        if (length == n && memcmp(values, word, n) == 0)
-            return i;
-        if (!values[length])
-            return -1;
-        values += length + 1;
-    }
-}
-
 static gm_status set_count(const bound_option *b, const char *what, const char *text, gm_error *err) {
     int64_t number;
     gm_status status = gm_text_int(&number, text, (int64_t)b->option.min, (int64_t)b->option.max, what, err);
@@ -121,7 +109,7 @@ static gm_status set_option(const bound_option *b, const char *text, gm_error *e
         *(const char **)b->field = text;
         return GM_OK;
     case CLI_CHOICE: {
-        int choice = choice_of(b->option.value, text);
+        int choice = gm_text_choice(b->option.value, text);
         if (choice >= 0) {
             *(int *)b->field = choice;
             return GM_OK;

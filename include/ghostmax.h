@@ -46,6 +46,8 @@ typedef struct gm_error {
 
 /* The candidate nearest to `word` by edit distance, NULL when none is near. Candidates end with NULL; the result is one of them. */
 const char *gm_text_nearest(const char *word, const char *const *candidates);
+/* The position of `word` among "a|b|c", -1 when it is none of them. */
+int gm_text_choice(const char *values, const char *word);
 /* Strict numbers: the whole of `text`, in min..max (both allowed), no NaN; else GM_EINVAL naming `what`. *out is set on success only. */
 gm_status gm_text_int(int64_t *out, const char *text, int64_t min, int64_t max, const char *what, gm_error *err);
 gm_status gm_text_double(double *out, const char *text, double min, double max, const char *what, gm_error *err);

@@ -182,6 +182,8 @@ const gm_tokenizer *gm_data_tokenizer(const gm_data *d);
 int64_t gm_data_validation_count(const gm_data *d);
 /* T of the sequences. */
 int64_t gm_data_context(const gm_data *d);
+/* Does every sequence begin with BOS? What was asked for, but for bb, which always does. */
+bool gm_data_bos(const gm_data *d);
 /* Training tokens available, -1 for a stream (fresh samples for ever). */
 int64_t gm_data_train_tokens(const gm_data *d);
 /* Sequences `first` .. `first + count - 1` of seed's training order: a pure function of its arguments, so that resuming, other batch

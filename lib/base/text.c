@@ -84,6 +84,18 @@ const char *gm_text_nearest(const char *word, const char *const *candidates) {
     return best;
 }
 
+int gm_text_choice(const char *values, const char *word) {
+    size_t n = strlen(word);
+    for (int i = 0;; i++) {
+        size_t length = strcspn(values, "|");
+        if (length == n && memcmp(values, word, n) == 0)
+            return i;
+        if (!values[length])
+            return -1;
+        values += length + 1;
+    }
+}
+
 gm_status gm_text_int(int64_t *out, const char *text, int64_t min, int64_t max, const char *what, gm_error *err) {
     char *end;
     errno = 0;

@@ -116,14 +116,10 @@ gm_status gm_backcopy_open(gm_data *d, const gm_data_options *o, gm_error *err) 
     for (int a = 0; a < CHARS; a++)
         b->rows[CHARS][a + 1] = b->rows[CHARS][a] + (b->trigger[FIRST + a] ? 0 : b->rows[a][CHARS]);
     GM_TRY(gm_tokenizer_build(&d->tokenizer, "chars", text, CHARS, 0, false, err));
-    if (o->tokenizer) {
-        gm_tokenizer *other;
-        GM_TRY(gm_tokenizer_load(&other, o->tokenizer, err));
-        bool same = other->hash == d->tokenizer->hash;
-        gm_tokenizer_free(other);
-        if (!same)
-            return gm_fail(err, GM_EINVAL, "bb has its own characters, which are not those of tokenizer '%s'", o->tokenizer);
-    }
+    bool same;
+    GM_TRY(gm_data_same_tokenizer(d, o, &same, err));
+    if (!same)
+        return gm_fail(err, GM_EINVAL, "bb has its own characters, which are not those of tokenizer '%s'", o->tokenizer);
     d->bos = true;
     d->validation_count = GM_DATA_STREAM_VALIDATION;
     d->train_tokens = -1;

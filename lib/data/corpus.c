@@ -277,10 +277,7 @@ static gm_status read_text(gm_data *d, gm_corpus *c, const gm_data_options *o, g
     gm_error inner = {.offset = -1};
     gm_status status;
     if (o->tokenizer) {
-        GM_TRY(gm_tokenizer_load(&d->tokenizer, o->tokenizer, err));
-        if (o->tokens && strcmp(o->tokens, gm_tokenizer_kind(d->tokenizer)) != 0)
-            return gm_fail(err, GM_EINVAL, "tokenizer '%s' is of %s, not %s; leave --tokens out", o->tokenizer,
-                           gm_tokenizer_kind(d->tokenizer), o->tokens);
+        GM_TRY(gm_data_load_tokenizer(&d->tokenizer, o, err));
         status = GM_OK;
     } else
         status =
@@ -308,15 +305,11 @@ static gm_status read_tokens(gm_data *d, gm_corpus *c, const gm_data_options *o,
     if (o->tokens && strcmp(o->tokens, gm_tokenizer_kind(d->tokenizer)) != 0)
         return gm_fail(err, GM_EINVAL, "'%s' holds tokens that are %s, not %s; leave --tokens out or tokenize the text again", o->source,
                        gm_tokenizer_kind(d->tokenizer), o->tokens);
-    if (o->tokenizer) {
-        gm_tokenizer *other;
-        GM_TRY(gm_tokenizer_load(&other, o->tokenizer, err));
-        bool same = other->hash == d->tokenizer->hash;
-        gm_tokenizer_free(other);
-        if (!same)
-            return gm_fail(err, GM_EINVAL, "'%s' was written with another tokenizer than '%s'; tokenize the text again", o->source,
-                           o->tokenizer);
-    }
+    bool same;
+    GM_TRY(gm_data_same_tokenizer(d, o, &same, err));
+    if (!same)
+        return gm_fail(err, GM_EINVAL, "'%s' was written with another tokenizer than '%s'; tokenize the text again", o->source,
+                       o->tokenizer);
     return GM_OK;
 }
 

@@ -95,6 +95,10 @@ int64_t gm_data_context(const gm_data *d) {
     return d->context;
 }
 
+bool gm_data_bos(const gm_data *d) {
+    return d->bos;
+}
+
 int64_t gm_data_train_tokens(const gm_data *d) {
     return d->train_tokens;
 }
@@ -105,6 +109,25 @@ double gm_data_bytes_per_token(const gm_data *d) {
 
 const char *gm_data_identity(const gm_data *d) {
     return d->identity;
+}
+
+gm_status gm_data_load_tokenizer(gm_tokenizer **out, const gm_data_options *o, gm_error *err) {
+    GM_TRY(gm_tokenizer_load(out, o->tokenizer, err));
+    if (o->tokens && strcmp(o->tokens, gm_tokenizer_kind(*out)) != 0)
+        return gm_fail(err, GM_EINVAL, "tokenizer '%s' is of %s, not %s; leave --tokens out", o->tokenizer, gm_tokenizer_kind(*out),
+                       o->tokens);
+    return GM_OK;
+}
+
+gm_status gm_data_same_tokenizer(const gm_data *d, const gm_data_options *o, bool *same, gm_error *err) {
+    *same = true;
+    if (!o->tokenizer)
+        return GM_OK;
+    gm_tokenizer *other;
+    GM_TRY(gm_tokenizer_load(&other, o->tokenizer, err));
+    *same = other->hash == d->tokenizer->hash;
+    gm_tokenizer_free(other);
+    return GM_OK;
 }
 
 static void fill(const gm_data *d, bool validation, uint64_t seed, int64_t index, int32_t *x, int32_t *y) {

@@ -24,6 +24,11 @@ gm_status gm_corpus_open(gm_data *d, const gm_data_options *options, gm_error *e
 gm_status gm_backcopy_open(gm_data *d, const gm_data_options *options, gm_error *err); /* backcopy.c */
 gm_status gm_stories_open(gm_data *d, const gm_data_options *options, gm_error *err);  /* story_stream.c */
 
+/* options->tokenizer, which must be of the kind that options->tokens says, if it says one. */
+gm_status gm_data_load_tokenizer(gm_tokenizer **out, const gm_data_options *options, gm_error *err);
+/* Is options->tokenizer, if there is one, the one that the data has of its own? */
+gm_status gm_data_same_tokenizer(const gm_data *d, const gm_data_options *options, bool *same, gm_error *err);
+
 /* The key of a stream's sequence: validation has its own keys, whatever the seed. */
 uint64_t gm_stream_key(const char *source, bool validation, uint64_t seed, int64_t index);
 

@@ -105,16 +105,13 @@ gm_status gm_stories_open(gm_data *d, const gm_data_options *o, gm_error *err) {
     d->fill = stories_fill;
     const char *kind = o->tokens ? o->tokens : gm_data_default_of("stories")->tokens;
     if (o->tokenizer)
-        GM_TRY(gm_tokenizer_load(&d->tokenizer, o->tokenizer, err));
+        GM_TRY(gm_data_load_tokenizer(&d->tokenizer, o, err));
     else if (strcmp(kind, "words") == 0)
         GM_TRY(words_tokenizer(&d->tokenizer, err));
     else if (strcmp(kind, "chars") == 0)
         GM_TRY(chars_tokenizer(&d->tokenizer, err));
     else
         GM_TRY(gm_tokenizer_build(&d->tokenizer, kind, NULL, 0, 0, false, err));
-    if (o->tokenizer && o->tokens && strcmp(kind, gm_tokenizer_kind(d->tokenizer)) != 0)
-        return gm_fail(err, GM_EINVAL, "tokenizer '%s' is of %s, not %s; leave --tokens out", o->tokenizer, gm_tokenizer_kind(d->tokenizer),
-                       kind);
     if (!o->tokenizer && d->tokenizer->kind == GM_TOKENS_WORDS && (o->keep_case || (o->vocab && o->vocab < d->tokenizer->vocab)))
         return gm_fail(err, GM_EINVAL, "the stories have a fixed vocabulary of %d lower-case words and marks; leave %s out",
                        d->tokenizer->vocab, o->keep_case ? "--keep-case" : "--vocab");

@@ -133,7 +133,7 @@ static json_t *config_of(const gm_lab_plan *plan, const gm_data *data) {
     for (int v = 0; v < plan->variant_count; v++)
         json_array_append_new(variants, json_string(plan->specs[v]));
     json_object_set_new(config, "source", json_string(o->data.source));
-    json_object_set_new(config, "bos", json_boolean(!o->data.no_bos));
+    json_object_set_new(config, "bos", json_boolean(gm_data_bos(data)));
     json_object_set_new(config, "models", models);
     json_object_set_new(config, "variants", variants);
     json_object_set_new(config, "seeds", json_integer(plan->seeds));

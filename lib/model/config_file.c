@@ -15,35 +15,14 @@ typedef struct field {
     const char *name;
     field_type type;
     size_t offset;
-    bool training; /* matters to training only: says nothing about what the weights compute */
+    bool training;
 } field;
 
-#define FIELD(name, type, training) \
-    { #name, FIELD_##type, offsetof(gm_model_config, name), training }
 static const field fields[] = {
-    FIELD(preset, TEXT, true),
-    FIELD(vocab, WHOLE, false),
-    FIELD(context, WHOLE, false),
-    FIELD(layers, WHOLE, false),
-    FIELD(heads, WHOLE, false),
-    FIELD(kv_heads, WHOLE, false),
-    FIELD(width, WHOLE, false),
-    FIELD(head_dim, WHOLE, false),
-    FIELD(ffn, WHOLE, false),
-    FIELD(act, ACT, false),
-    FIELD(rms_norm, BOOL, false),
-    FIELD(rope, BOOL, false),
-    FIELD(position_offset, WHOLE, false),
-    FIELD(bias, BOOL, false),
-    FIELD(tied, BOOL, false),
-    FIELD(norm_eps, REAL, false),
-    FIELD(rope_theta, REAL, false),
-    FIELD(window, WHOLE, false),
-    FIELD(dropout, REAL, true),
-    FIELD(init, INIT, true),
-    FIELD(init_std, REAL, true),
+#define GM_CONFIG(name, type, training) {#name, FIELD_##type, offsetof(gm_model_config, name), training},
+#include "config.def"
+#undef GM_CONFIG
 };
-#undef FIELD
 
 static const struct word {
     const char *word;

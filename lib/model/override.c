@@ -24,9 +24,9 @@ static const override_field fields[] = {
     DIM("layers", layers, 1, 1024, "transformer blocks"),
     DIM("heads", heads, 1, 4096, "query heads; they divide the width unless --head-dim is given"),
     DIM("kv-heads", kv_heads, 1, 4096, "key/value heads; they divide the query heads"),
-    DIM("width", width, 1, 1 << 20, "residual stream"),
+    DIM("width", width, 1, 1 << 18, "residual stream"),
     DIM("head-dim", head_dim, 1, 256, "dimension of one head"),
-    DIM("ffn", ffn, 1, 1 << 22, "hidden units of the feed-forward layer"),
+    DIM("ffn", ffn, 1, 1 << 20, "hidden units of the feed-forward layer"),
     {{"vocab", "N", "vocabulary", 2, 1 << 24, true}, FIELD_INT, offsetof(gm_model_config, vocab)},
     {{"context", "N", "longest sequence", 1, 1 << 24, true}, FIELD_INT, offsetof(gm_model_config, context)},
     DIM("window", window, 0, 1 << 24, "sliding window of attention; 0: none"),
@@ -48,19 +48,6 @@ const gm_override_info *gm_override_list(int index) {
     return index >= 0 && index < GM_COUNT(fields) ? &fields[index].info : NULL;
 }
 
-/* The position of `word` among "a|b|c", -1 when it is none of them. */
-static int choice_of(const char *values, const char *word) {
-    size_t n = strlen(word);
-    for (int i = 0;; i++) {
-        size_t length = strcspn(values, "|");
-        if (length == n && memcmp(values, word, n) == 0)
-            return i;
-        if (!values[length])
-            return -1;
-        values += length + 1;
-    }
-}
-
 static gm_status set_field(gm_model_config *cfg, const override_field *field, const char *value, gm_error *err) {
     const gm_override_info *info = &field->info;
     char *at = (char *)cfg + field->offset;
@@ -76,7 +63,7 @@ static gm_status set_field(gm_model_config *cfg, const override_field *field, co
         memcpy(at, &number, sizeof number);
         return GM_OK;
     }
-    int choice = choice_of(info->values, value);
+    int choice = gm_text_choice(info->values, value);
     if (choice < 0)
         return gm_fail(err, GM_EINVAL, "%s: '%s' is none of %s", info->name, value, info->values);
     if (field->type == FIELD_BOOL)

@@ -5,6 +5,21 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Enums and flags as numbers. A name that a training option has too stands for that; the model's own is "model_<name>". */
+static void add_model(json_t *id, const gm_model_config *c) {
+#define MODEL_WHOLE(field) json_integer((json_int_t)c->field)
+#define MODEL_BOOL MODEL_WHOLE
+#define MODEL_ACT MODEL_WHOLE
+#define MODEL_INIT MODEL_WHOLE
+#define MODEL_REAL(field) json_real(c->field)
+#define MODEL_TEXT(field) NULL /* the preset's name says nothing that the fields do not */
+#define GM_CONFIG(field, type, training) \
+    json_object_set_new(id, json_object_get(id, #field) ? "model_" #field : #field, MODEL_##type(field));
+    json_object_set_new(id, "family", json_integer((json_int_t)c->family));
+#include "config.def"
+#undef GM_CONFIG
+}
+
 json_t *gm_identity_of(const gm_model_config *c, const gm_train_options *o, const char *data) {
     const struct {
         const char *name;
@@ -21,31 +36,13 @@ json_t *gm_identity_of(const gm_model_config *c, const gm_train_options *o, cons
                     {"eval_sequences", o->eval_sequences},
                     {"log_every", o->log_every},
                     {"measure_every", o->measure_every},
-                    {"measure_sequences", o->measure_sequences},
-                    {"family", c->family},
-                    {"vocab", c->vocab},
-                    {"model_context", c->context},
-                    {"layers", c->layers},
-                    {"heads", c->heads},
-                    {"kv_heads", c->kv_heads},
-                    {"width", c->width},
-                    {"head_dim", c->head_dim},
-                    {"ffn", c->ffn},
-                    {"act", c->act},
-                    {"rms_norm", c->rms_norm},
-                    {"rope", c->rope},
-                    {"position_offset", c->position_offset},
-                    {"bias", c->bias},
-                    {"tied", c->tied},
-                    {"window", c->window},
-                    {"init", c->init}};
+                    {"measure_sequences", o->measure_sequences}};
     const struct {
         const char *name;
         double value;
-    } reals[] = {{"lr", o->lr},           {"lr_min", o->lr_min},     {"beta1", o->beta1},
-                 {"beta2", o->beta2},     {"eps", o->eps},           {"weight_decay", o->weight_decay},
-                 {"clip", o->clip},       {"norm_eps", c->norm_eps}, {"rope_theta", c->rope_theta},
-                 {"dropout", c->dropout}, {"init_std", c->init_std}};
+    } reals[] = {{"lr", o->lr},       {"lr_min", o->lr_min}, {"beta1", o->beta1},
+                 {"beta2", o->beta2}, {"eps", o->eps},       {"weight_decay", o->weight_decay},
+                 {"clip", o->clip}};
     char variant[256];
     gm_variant_format(variant, sizeof variant, &c->attention);
     json_t *id = json_pack("{s:s, s:s}", "attention", variant, "data", data);
@@ -53,6 +50,7 @@ json_t *gm_identity_of(const gm_model_config *c, const gm_train_options *o, cons
         json_object_set_new(id, integers[i].name, json_integer(integers[i].value));
     for (int i = 0; id && i < GM_COUNT(reals); i++)
         json_object_set_new(id, reals[i].name, json_real(reals[i].value));
+    add_model(id, c);
     return id;
 }
 

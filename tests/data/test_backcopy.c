@@ -28,6 +28,8 @@ static int setup(void **state) {
     y = gm_alloc((size_t)COUNT * T, sizeof *y);
     mask = gm_alloc((size_t)COUNT * T, 1);
     gm_data_train(data, 7, 0, COUNT, x, y);
+    if (!gm_data_bos(data)) /* whatever no_bos says */
+        return -1;
     return gm_data_backcopy_mask(data, x, COUNT, mask) ? 0 : -1;
 }
 

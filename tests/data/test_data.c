@@ -434,7 +434,7 @@ static void bad_sources_are_refused(void **state) {
     unlink(text_path);
     expect_refused(&o, GM_EIO, "No such file");
     o.source = "storys";
-    expect_refused(&o, GM_EIO, "did you mean stories");
+    expect_refused(&o, GM_EIO, "did you mean the built-in 'stories'");
     o.source = folder;
     expect_refused(&o, GM_EIO, "is a folder");
     o.source = "";
