@@ -213,7 +213,7 @@ typedef struct gm_model gm_model;
 gm_status gm_model_create(gm_model **out, const gm_ctx *ctx, const gm_model_config *cfg, uint64_t seed, gm_error *err);
 void gm_model_free(gm_model *m);
 const gm_model_config *gm_model_config_of(const gm_model *m);
-/* A folder of config.json + model.safetensors. Errors: GM_EIO; load: GM_EFORMAT (damaged, altered, a tensor missing or too many),
+/* A folder of config.json + model.safetensors; llama2.c's .bin is loaded too. Errors: GM_EIO; load: GM_EFORMAT (damaged, altered, a tensor missing or too many),
  * GM_EUNSUPPORTED (another architecture, or a key that would change the numbers), GM_ENOMEM. Test: tests/model/test_model_files.c */
 gm_status gm_model_load(gm_model **out, const gm_ctx *ctx, const char *path, gm_error *err);
 gm_status gm_model_save(const gm_model *m, const char *folder, gm_error *err);

@@ -1,0 +1,14 @@
+/* llama2c_file.h -- llama2.c's checkpoints (`.bin`): one file of a header and f32 weights, versions 0 and 1. */
+#ifndef GM_LLAMA2C_FILE_H
+#define GM_LLAMA2C_FILE_H
+
+#include "base.h"
+#include "ghostmax_model.h"
+
+/* By content: the magic number of versions 1 and up, or version 0's seven sizes where they can be a model's. */
+bool gm_llama2c_is(const gm_file *file);
+/* *out is the caller's. Errors: GM_EFORMAT (a size out of range, a file that is not exactly as long as its header says: offset),
+ * GM_EUNSUPPORTED (a version or rotary table that this library has not), GM_ENOMEM. */
+gm_status gm_llama2c_load(gm_model **out, const gm_ctx *ctx, const gm_file *file, gm_error *err);
+
+#endif
