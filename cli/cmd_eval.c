@@ -17,8 +17,8 @@ static void eval_defaults(void *args) {
 static const cli_option eval_options[] = {
     {"data", "SOURCE", "stories, bb, or a file; its validation split is what counts", CLI_TEXT, offsetof(eval_args, data.source), 0, 0,
      "must be given"},
-    {"tokenizer", "FILE", "tokenizer.json, where the model carries none", CLI_TEXT, offsetof(eval_args, data.tokenizer), 0, 0,
-     "the model's own"},
+    {"tokenizer", "FILE", "tokenizer.json or llama2.c's tokenizer.bin, where the model carries none", CLI_TEXT,
+     offsetof(eval_args, data.tokenizer), 0, 0, "the model's own"},
     {"context", "N", "tokens per sequence", CLI_COUNT, offsetof(eval_args, data.context), 1, 1 << 24, "the model's"},
     {"no-bos", NULL, "sequences do not begin with BOS", CLI_FLAG, offsetof(eval_args, data.no_bos), 0, 0, NULL},
     {"sequences", "N", "at most this many validation sequences", CLI_COUNT, offsetof(eval_args, sequences), 1, 1e9, NULL},

@@ -23,8 +23,8 @@ static const cli_option generate_options[] = {
     {"temperature", "X", "0: always the most likely token", CLI_REAL, offsetof(generate_args, temperature), 0, 100, NULL},
     {"top-k", "N", "sample among the N most likely; 0: all", CLI_COUNT, offsetof(generate_args, top_k), 0, 1 << 24, NULL},
     {"seed", "N", "of the sampling", CLI_SEED, offsetof(generate_args, seed), 0, 9e15, NULL},
-    {"tokenizer", "FILE", "tokenizer.json, where the model carries none", CLI_TEXT, offsetof(generate_args, tokenizer), 0, 0,
-     "the model's own"},
+    {"tokenizer", "FILE", "tokenizer.json or llama2.c's tokenizer.bin, where the model carries none", CLI_TEXT,
+     offsetof(generate_args, tokenizer), 0, 0, "the model's own"},
     {0}};
 
 static const cli_group generate_groups[] = {{"Options", generate_options, 0, false}, CLI_MACHINE, CLI_END};
@@ -139,15 +139,17 @@ static int generate_run(const cli_command *command, void *arguments) {
     gm_tokenizer *tokenizer = NULL;
     generate_state state = {0};
     gm_error err = {.offset = -1};
-    char path[1024];
     cli_catch_stop();
     int code = cli_load(&loaded, command, &args->common, NULL);
     if (code != CLI_DONE)
         return code;
-    snprintf(path, sizeof path, "%s/tokenizer.json", args->common.operands[0]);
     int64_t V = gm_model_config_of(loaded.model)->vocab;
-    if (gm_tokenizer_load(&tokenizer, args->tokenizer ? args->tokenizer : path, &err) != GM_OK ||
-        start(&state, args, tokenizer, V, &err) != GM_OK || generate(&state, args, loaded.model, tokenizer, &err) != GM_OK)
+    const char *path = args->tokenizer ? args->tokenizer : cli_tokenizer_beside(&loaded, args->common.operands[0]);
+    if (!path) {
+        cli_error(command->name, "'%s' carries no tokenizer; give its own with --tokenizer FILE", args->common.operands[0]);
+        code = CLI_FAILED;
+    } else if (gm_tokenizer_load(&tokenizer, path, &err) != GM_OK || start(&state, args, tokenizer, V, &err) != GM_OK ||
+               generate(&state, args, loaded.model, tokenizer, &err) != GM_OK)
         code = cli_fail(command, &err);
     free(state.ids);
     free(state.logits);

@@ -17,8 +17,8 @@ static void measure_defaults(void *args) {
 static const cli_option measure_options[] = {
     {"data", "SOURCE", "stories, bb, or a file; measured on its validation split", CLI_TEXT, offsetof(measure_args, data.source), 0, 0,
      "must be given"},
-    {"tokenizer", "FILE", "tokenizer.json, where the model carries none", CLI_TEXT, offsetof(measure_args, data.tokenizer), 0, 0,
-     "the model's own"},
+    {"tokenizer", "FILE", "tokenizer.json or llama2.c's tokenizer.bin, where the model carries none", CLI_TEXT,
+     offsetof(measure_args, data.tokenizer), 0, 0, "the model's own"},
     {"context", "N", "tokens per sequence", CLI_COUNT, offsetof(measure_args, data.context), 1, 1 << 24, "the model's"},
     {"no-bos", NULL, "sequences do not begin with BOS", CLI_FLAG, offsetof(measure_args, data.no_bos), 0, 0, NULL},
     {"sequences", "N", "validation sequences", CLI_COUNT, offsetof(measure_args, measure.sequences), 1, 1e9, NULL},

@@ -20,7 +20,8 @@ static const cli_option tokenize_options[] = {
     {"vocab", "N", "words: how many; the rest becomes <unk>", CLI_COUNT, offsetof(tokenize_args, data.vocab), 2, 1 << 24,
      "of the data source"},
     {"keep-case", NULL, "words: do not lower-case", CLI_FLAG, offsetof(tokenize_args, data.keep_case), 0, 0, NULL},
-    {"tokenizer", "FILE", "use this tokenizer.json instead of building one", CLI_TEXT, offsetof(tokenize_args, data.tokenizer), 0, 0, NULL},
+    {"tokenizer", "FILE", "use this tokenizer.json or tokenizer.bin instead of building one", CLI_TEXT,
+     offsetof(tokenize_args, data.tokenizer), 0, 0, NULL},
     {"force", NULL, "overwrite --out when it exists", CLI_FLAG, offsetof(tokenize_args, force), 0, 0, NULL},
     {0}};
 

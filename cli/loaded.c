@@ -5,6 +5,11 @@
 #include <string.h>
 #include <unistd.h>
 
+const char *cli_tokenizer_beside(cli_loaded *loaded, const char *model) {
+    snprintf(loaded->tokenizer_path, sizeof loaded->tokenizer_path, "%s/tokenizer.json", model);
+    return access(loaded->tokenizer_path, F_OK) == 0 ? loaded->tokenizer_path : NULL;
+}
+
 static gm_status load_all(cli_loaded *loaded, const cli_common *common, gm_data_options *data, gm_error *err) {
     const char *folder = common->operands[0];
     gm_status status = cli_context(&loaded->ctx, common, err);
@@ -22,11 +27,8 @@ static gm_status load_all(cli_loaded *loaded, const cli_common *common, gm_data_
         return GM_EINVAL;
     }
     data->for_model = true;
-    if (!data->tokenizer) {
-        snprintf(loaded->tokenizer_path, sizeof loaded->tokenizer_path, "%s/tokenizer.json", folder);
-        if (access(loaded->tokenizer_path, F_OK) == 0)
-            data->tokenizer = loaded->tokenizer_path;
-    }
+    if (!data->tokenizer)
+        data->tokenizer = cli_tokenizer_beside(loaded, folder);
     status = gm_data_open(&loaded->data, data, err);
     if (status != GM_OK)
         return status;

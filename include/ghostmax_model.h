@@ -130,13 +130,14 @@ typedef enum gm_token_class {
  * punctuation marks, 0: all; lower: fold case first; the rest becomes <unk>). Invalid UTF-8 is an error for chars and words (GM_EFORMAT
  * with the offset); bytes takes anything. Other errors: GM_EINVAL (kind, vocab), GM_ENOMEM. Test: tests/data/test_tokenizer.c */
 gm_status gm_tokenizer_build(gm_tokenizer **out, const char *kind, const char *text, size_t size, int64_t vocab, bool lower, gm_error *err);
-/* MODEL folders hold it as tokenizer.json. Errors: GM_EIO; load: GM_EFORMAT (not one of ours, or damaged), GM_EUNSUPPORTED (a later
- * version). */
+/* MODEL folders hold it as tokenizer.json; llama2.c's tokenizer.bin is loaded too, as kind "llama2c". Errors: GM_EIO; load: GM_EFORMAT
+ * (neither, or damaged), GM_EUNSUPPORTED (a later version). */
 gm_status gm_tokenizer_load(gm_tokenizer **out, const char *path, gm_error *err);
 gm_status gm_tokenizer_save(const gm_tokenizer *t, const char *path, gm_error *err);
 void gm_tokenizer_free(gm_tokenizer *t);
 int64_t gm_tokenizer_vocab(const gm_tokenizer *t);
 int32_t gm_tokenizer_bos(const gm_tokenizer *t); /* -1: none */
+int32_t gm_tokenizer_eos(const gm_tokenizer *t); /* -1: none */
 const char *gm_tokenizer_kind(const gm_tokenizer *t);
 /* *ids is the caller's, freed with gm_tokens_free. BOS is not added. Errors: GM_EFORMAT (invalid UTF-8: offset), GM_ENOMEM. */
 gm_status gm_tokenizer_encode(const gm_tokenizer *t, const char *text, size_t size, int32_t **ids, int64_t *count, gm_error *err);
@@ -213,8 +214,9 @@ typedef struct gm_model gm_model;
 gm_status gm_model_create(gm_model **out, const gm_ctx *ctx, const gm_model_config *cfg, uint64_t seed, gm_error *err);
 void gm_model_free(gm_model *m);
 const gm_model_config *gm_model_config_of(const gm_model *m);
-/* A folder of config.json + model.safetensors; llama2.c's .bin is loaded too. Errors: GM_EIO; load: GM_EFORMAT (damaged, altered, a tensor missing or too many),
- * GM_EUNSUPPORTED (another architecture, or a key that would change the numbers), GM_ENOMEM. Test: tests/model/test_model_files.c */
+/* A folder of config.json + model.safetensors; llama2.c's .bin is loaded too. Errors: GM_EIO; load: GM_EFORMAT (damaged, altered, a tensor
+ * missing or too many), GM_EUNSUPPORTED (another architecture, or a key that would change the numbers), GM_ENOMEM. Test:
+ * tests/model/test_model_files.c */
 gm_status gm_model_load(gm_model **out, const gm_ctx *ctx, const char *path, gm_error *err);
 gm_status gm_model_save(const gm_model *m, const char *folder, gm_error *err);
 

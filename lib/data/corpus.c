@@ -61,12 +61,15 @@ static gm_status make_tokens(gm_corpus *c, const gm_tokenizer *t, const uint8_t 
     gm_ids ids = {0};
     gm_status status = GM_OK;
     uint64_t count = 0, capacity = 0;
+    const char *characters = (const char *)text;
+    const size_t size = c->grains[c->grain_count].byte;
     c->width = t->vocab <= UINT16_MAX + 1 ? 2 : 4;
     for (int64_t g = 0; g < c->grain_count; g++) {
         c->grains[g].token = count;
         ids.count = 0;
-        uint64_t from = c->grains[g].byte;
-        status = gm_tokenizer_append(t, (const char *)text + from, c->grains[g + 1].byte - from, &ids, err);
+        size_t from = gm_tokenizer_cut(t, characters, size, c->grains[g].byte);
+        size_t to = gm_tokenizer_cut(t, characters, size, c->grains[g + 1].byte);
+        status = gm_tokenizer_append(t, characters + from, to - from, from == 0, &ids, err);
         if (status != GM_OK) {
             if (err && err->offset >= 0)
                 err->offset += (int64_t)from;
@@ -278,6 +281,8 @@ static gm_status read_text(gm_data *d, gm_corpus *c, const gm_data_options *o, g
     gm_status status;
     if (o->tokenizer) {
         GM_TRY(gm_data_load_tokenizer(&d->tokenizer, o, err));
+        if (d->tokenizer->kind == GM_TOKENS_LLAMA2C) /* it would take any bytes */
+            GM_TRY(check_not_packed(&c->file, err));
         status = GM_OK;
     } else
         status =

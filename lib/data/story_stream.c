@@ -32,7 +32,7 @@ static bool tell(const gm_tokenizer *t, pages *p, uint64_t key, uint64_t part) {
     if (part > 0)
         gm_text_bytes(&p->text, "\n", 1);
     gm_story_write(&p->text, gm_rng_u64(key, 2 + part));
-    return !p->text.failed && gm_tokenizer_append(t, p->text.data, p->text.size, &p->ids, NULL) == GM_OK;
+    return !p->text.failed && gm_tokenizer_append(t, p->text.data, p->text.size, part == 0, &p->ids, NULL) == GM_OK;
 }
 
 static bool tell_enough(const gm_data *d, pages *p, uint64_t key, int32_t *x, int32_t *last) {

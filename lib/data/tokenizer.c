@@ -1,8 +1,9 @@
 /* tokenizer.c -- vocabularies of bytes, characters or words: building, encoding, printing, and the file tokenizer.json.
  *
  * The file is our own form, {"type": "ghostmax.tokenizer", "version": 1, "kind", "lower", "unk", "bos", "vocab": [keys in id order]}.
- * It has no "model", so a stock tokenizer.json loader refuses it instead of reading something else out of it. kind "bytes" has no
- * "vocab": ids 0..255 are the bytes and 256 is BOS. chars and words begin with <unk> = 0 and <bos> = 1, which no text produces. */
+ * llama2c has "scores" beside them. It has no "model", so a stock tokenizer.json loader refuses it instead of reading something else out of
+ * it. kind "bytes" has no "vocab": ids 0..255 are the bytes and 256 is BOS. chars and words begin with <unk> = 0 and <bos> = 1, which no
+ * text produces. */
 #include "tokenizer.h"
 
 #include <jansson.h>
@@ -15,7 +16,7 @@ enum { VOCAB_MAX = 1 << 24 };
 
 /* ---- the hash table -------------------------------------------------------------------------------------------------- */
 
-static const char *key_of(const gm_tokenizer *t, int32_t id, size_t *size) {
+const char *gm_tokenizer_key(const gm_tokenizer *t, int32_t id, size_t *size) {
     *size = t->start[id + 1] - t->start[id] - 1;
     return t->pool.data + t->start[id] + 1;
 }
@@ -27,14 +28,17 @@ static int32_t *slot_of(const gm_tokenizer *t, const char *key, size_t size) {
         if (*slot == 0)
             return slot;
         size_t n;
-        const char *other = key_of(t, *slot - 1, &n);
+        const char *other = gm_tokenizer_key(t, *slot - 1, &n);
         if (n == size && memcmp(other, key, size) == 0)
             return slot;
     }
 }
 
-/* An empty tokenizer with room for `capacity` keys. */
-static gm_status create(gm_tokenizer **out, gm_token_kind kind, bool lower, int64_t capacity, gm_error *err) {
+int32_t gm_tokenizer_find(const gm_tokenizer *t, const char *key, size_t size) {
+    return *slot_of(t, key, size) - 1;
+}
+
+gm_status gm_tokenizer_begin(gm_tokenizer **out, gm_token_kind kind, bool lower, int64_t capacity, gm_error *err) {
     uint32_t slots = 16;
     while (slots < 2 * capacity)
         slots *= 2;
@@ -67,11 +71,10 @@ static void add_special(gm_tokenizer *t, int32_t *which, const char *key) {
     *which = add(t, key, strlen(key), which == &t->bos ? GM_CLASS_BOS : GM_CLASS_OTHER);
 }
 
-/* false: the key is there already. */
-static bool add_key(gm_tokenizer *t, const char *key, size_t size) {
+bool gm_tokenizer_add(gm_tokenizer *t, const char *key, size_t size) {
     int32_t id = add(t, key, size, gm_key_class(key, size));
     if (t->pool.failed)
-        return true; /* finish() reports it */
+        return true; /* gm_tokenizer_finish reports it */
     t->glue[id] = t->kind == GM_TOKENS_WORDS ? gm_key_glue(key, size) : 0;
     int32_t *slot = slot_of(t, key, size);
     if (*slot)
@@ -80,7 +83,7 @@ static bool add_key(gm_tokenizer *t, const char *key, size_t size) {
     return true;
 }
 
-static gm_status finish(gm_tokenizer **out, gm_tokenizer *t, gm_error *err) {
+gm_status gm_tokenizer_finish(gm_tokenizer **out, gm_tokenizer *t, gm_error *err) {
     if (t->pool.failed || t->pool.size > UINT32_MAX) {
         gm_tokenizer_free(t);
         return gm_fail_memory(err, t->pool.size);
@@ -88,6 +91,8 @@ static gm_status finish(gm_tokenizer **out, gm_tokenizer *t, gm_error *err) {
     uint64_t hash = gm_rng_key(t->lower, gm_token_kind_name(t->kind));
     hash = gm_hash(t->start, ((size_t)t->vocab + 1) * sizeof *t->start, hash);
     t->hash = gm_hash(t->pool.data, t->pool.size, hash);
+    if (t->scores)
+        t->hash = gm_hash(t->scores, (size_t)t->vocab * sizeof *t->scores, t->hash);
     *out = t;
     return GM_OK;
 }
@@ -100,6 +105,7 @@ void gm_tokenizer_free(gm_tokenizer *t) {
     gm_free(t->classes);
     gm_free(t->glue);
     gm_free(t->slots);
+    gm_free(t->scores);
     gm_free(t);
 }
 
@@ -107,11 +113,11 @@ void gm_tokenizer_free(gm_tokenizer *t) {
 
 static gm_status build_bytes(gm_tokenizer **out, gm_error *err) {
     gm_tokenizer *t;
-    GM_TRY(create(&t, GM_TOKENS_BYTES, false, 257, err));
+    GM_TRY(gm_tokenizer_begin(&t, GM_TOKENS_BYTES, false, 257, err));
     for (int i = 0; i < 256; i++)
-        add_key(t, (const char[]){(char)i}, 1);
+        gm_tokenizer_add(t, (const char[]){(char)i}, 1);
     add_special(t, &t->bos, "<bos>");
-    return finish(out, t, err);
+    return gm_tokenizer_finish(out, t, err);
 }
 
 typedef struct entry {
@@ -190,6 +196,8 @@ gm_status gm_tokenizer_build(gm_tokenizer **out, const char *kind, const char *t
         return gm_fail(err, GM_EINVAL, "unknown kind of tokens '%s'; it must be bytes, chars or words", kind);
     if (k == GM_TOKENS_BYTES)
         return build_bytes(out, err);
+    if (k == GM_TOKENS_LLAMA2C)
+        return gm_fail(err, GM_EINVAL, "%s tokens are not made from a text; give their file with --tokenizer", kind);
     if (k == GM_TOKENS_WORDS && (vocab < 0 || vocab > VOCAB_MAX || vocab == 1 || vocab == 2))
         return gm_fail(err, GM_EINVAL,
                        "a vocabulary of %lld words is out of range, it must be 3..%d (two are <unk> and <bos>), or 0 for all",
@@ -214,12 +222,12 @@ gm_status gm_tokenizer_build(gm_tokenizer **out, const char *kind, const char *t
         qsort(c.entries, c.used, sizeof *c.entries, by_count);
     int64_t kept = GM_MIN((int64_t)c.used, k == GM_TOKENS_WORDS && vocab ? vocab - 2 : VOCAB_MAX - 2);
     gm_tokenizer *t;
-    GM_TRY_GOTO(create(&t, (gm_token_kind)k, s.lower, kept + 2, err));
+    GM_TRY_GOTO(gm_tokenizer_begin(&t, (gm_token_kind)k, s.lower, kept + 2, err));
     add_special(t, &t->unk, "<unk>");
     add_special(t, &t->bos, "<bos>");
     for (int64_t i = 0; i < kept; i++)
-        add_key(t, c.pool.data + c.entries[i].offset, c.entries[i].size);
-    status = finish(out, t, err);
+        gm_tokenizer_add(t, c.pool.data + c.entries[i].offset, c.entries[i].size);
+    status = gm_tokenizer_finish(out, t, err);
 done:
     gm_text_free(&c.pool);
     free(c.entries);
@@ -239,7 +247,7 @@ static gm_status add_checked(gm_tokenizer *t, const char *key, size_t size, gm_e
     if (!key_is_whole(t->kind, t->lower, key, size))
         return gm_fail(err, GM_EFORMAT, "entry %d of the vocabulary, '%.40s', is not one of its %s", t->vocab, key,
                        gm_token_kind_name(t->kind));
-    if (!add_key(t, key, size))
+    if (!gm_tokenizer_add(t, key, size))
         return gm_fail(err, GM_EFORMAT, "entry %d of the vocabulary, '%.40s', is there twice", t->vocab - 1, key);
     return GM_OK;
 }
@@ -253,10 +261,16 @@ gm_status gm_tokenizer_format(const gm_tokenizer *t, gm_text *json, gm_error *er
         json_t *vocab = json_array();
         for (int32_t i = 0; i < t->vocab; i++) {
             size_t size;
-            const char *key = key_of(t, i, &size);
+            const char *key = gm_tokenizer_key(t, i, &size);
             json_array_append_new(vocab, json_stringn(key, size));
         }
         json_object_set_new(root, "vocab", vocab);
+    }
+    if (root && t->scores) {
+        json_t *scores = json_array();
+        for (int32_t i = 0; i < t->vocab; i++)
+            json_array_append_new(scores, json_real((double)t->scores[i]));
+        json_object_set_new(root, "scores", scores);
     }
     char *dump = root ? json_dumps(root, JSON_INDENT(1)) : NULL;
     json_decref(root);
@@ -266,6 +280,27 @@ gm_status gm_tokenizer_format(const gm_tokenizer *t, gm_text *json, gm_error *er
     gm_text_bytes(json, "\n", 1);
     free(dump);
     return json->failed ? gm_fail_memory(err, t->pool.size) : GM_OK;
+}
+
+static gm_status parse_llama2c(gm_tokenizer **out, const json_t *vocab, const json_t *scores, gm_error *err) {
+    size_t count = json_array_size(vocab);
+    if (json_array_size(scores) != count || count > VOCAB_MAX)
+        return gm_fail(err, GM_EFORMAT, "its \"vocab\" and \"scores\" must be lists of equal length, %d at most", VOCAB_MAX);
+    gm_llama2c_key *keys = gm_alloc(count, sizeof *keys);
+    if (!keys)
+        return gm_fail_memory(err, count * sizeof *keys);
+    gm_status status = GM_OK;
+    for (size_t i = 0; i < count && status == GM_OK; i++) {
+        const json_t *key = json_array_get(vocab, i), *score = json_array_get(scores, i);
+        if (json_is_string(key) && json_is_number(score))
+            keys[i] = (gm_llama2c_key){json_string_value(key), json_string_length(key), (float)json_number_value(score), -1};
+        else
+            status = gm_fail(err, GM_EFORMAT, "entry %zu of \"vocab\" is not a string or has no score", i);
+    }
+    if (status == GM_OK)
+        status = gm_llama2c_tokens_make(out, keys, (int64_t)count, err);
+    gm_free(keys);
+    return status;
 }
 
 gm_status gm_tokenizer_parse(gm_tokenizer **out, const char *json, size_t size, gm_error *err) {
@@ -294,12 +329,16 @@ gm_status gm_tokenizer_parse(gm_tokenizer **out, const char *json, size_t size, 
         status = build_bytes(out, err);
         goto done;
     }
+    if (k == GM_TOKENS_LLAMA2C) {
+        status = parse_llama2c(out, vocab, json_object_get(root, "scores"), err);
+        goto done;
+    }
     int64_t count = (int64_t)json_array_size(vocab);
     if (count < 2 || count > VOCAB_MAX || unk != 0 || bos != 1) {
         status = gm_fail(err, GM_EFORMAT, "its \"vocab\" must be a list of 2..%d strings that begins with <unk> and <bos>", VOCAB_MAX);
         goto done;
     }
-    GM_TRY_GOTO(create(&t, (gm_token_kind)k, lower, count, err));
+    GM_TRY_GOTO(gm_tokenizer_begin(&t, (gm_token_kind)k, lower, count, err));
     add_special(t, &t->unk, "<unk>");
     add_special(t, &t->bos, "<bos>");
     for (int64_t i = 0; i < count; i++) {
@@ -313,7 +352,7 @@ gm_status gm_tokenizer_parse(gm_tokenizer **out, const char *json, size_t size, 
     }
     gm_tokenizer *whole = t;
     t = NULL;
-    status = finish(out, whole, err);
+    status = gm_tokenizer_finish(out, whole, err);
 done:
     gm_tokenizer_free(t);
     json_decref(root);
@@ -330,7 +369,8 @@ gm_status gm_tokenizer_load(gm_tokenizer **out, const char *path, gm_error *err)
     }
     GM_TRY(gm_file_open(&file, path, err));
     gm_error inner = {.offset = -1};
-    gm_status status = gm_tokenizer_parse(out, (const char *)file.data, file.size, &inner);
+    gm_status status = gm_llama2c_tokens_is(file.data, file.size) ? gm_llama2c_tokens_parse(out, file.data, file.size, &inner)
+                                                                  : gm_tokenizer_parse(out, (const char *)file.data, file.size, &inner);
     gm_file_close(&file);
     if (status != GM_OK)
         return gm_fail_at(err, status, inner.offset, "tokenizer '%s': %s", path, inner.msg);
@@ -356,11 +396,15 @@ int32_t gm_tokenizer_bos(const gm_tokenizer *t) {
     return t->bos;
 }
 
+int32_t gm_tokenizer_eos(const gm_tokenizer *t) {
+    return t->kind == GM_TOKENS_LLAMA2C ? 2 : -1;
+}
+
 const char *gm_tokenizer_kind(const gm_tokenizer *t) {
     return gm_token_kind_name(t->kind);
 }
 
-static bool ids_push(gm_ids *ids, int32_t id) {
+bool gm_ids_push(gm_ids *ids, int32_t id) {
     if (ids->count == ids->capacity) {
         int64_t capacity = ids->capacity ? 2 * ids->capacity : 1024;
         int32_t *data = realloc(ids->data, (size_t)capacity * sizeof *data);
@@ -373,20 +417,26 @@ static bool ids_push(gm_ids *ids, int32_t id) {
     return true;
 }
 
-gm_status gm_tokenizer_append(const gm_tokenizer *t, const char *text, size_t size, gm_ids *ids, gm_error *err) {
+gm_status gm_tokenizer_append(const gm_tokenizer *t, const char *text, size_t size, bool begins, gm_ids *ids, gm_error *err) {
+    if (t->kind == GM_TOKENS_LLAMA2C)
+        return gm_llama2c_tokens_append(t, text, size, begins, ids, err);
     gm_splitter s = {.text = (const uint8_t *)text, .size = size, .kind = t->kind, .lower = t->lower};
     gm_split found;
     while ((found = gm_splitter_next(&s)) == GM_SPLIT_KEY) {
-        int32_t id = *slot_of(t, s.key, s.key_size) - 1;
-        if (!ids_push(ids, id < 0 ? t->unk : id))
+        int32_t id = gm_tokenizer_find(t, s.key, s.key_size);
+        if (!gm_ids_push(ids, id < 0 ? t->unk : id))
             return gm_fail_memory(err, (size_t)ids->capacity * 2 * sizeof(int32_t));
     }
     return found == GM_SPLIT_INVALID ? gm_splitter_fail(&s, err) : GM_OK;
 }
 
+size_t gm_tokenizer_cut(const gm_tokenizer *t, const char *text, size_t size, size_t at) {
+    return t->kind == GM_TOKENS_LLAMA2C ? gm_llama2c_tokens_cut(t, text, size, at) : at;
+}
+
 gm_status gm_tokenizer_encode(const gm_tokenizer *t, const char *text, size_t size, int32_t **ids, int64_t *count, gm_error *err) {
     gm_ids list = {0};
-    gm_status status = gm_tokenizer_append(t, text, size, &list, err);
+    gm_status status = gm_tokenizer_append(t, text, size, true, &list, err);
     if (status != GM_OK) {
         free(list.data);
         list = (gm_ids){0};
@@ -405,7 +455,9 @@ const char *gm_tokenizer_piece(const gm_tokenizer *t, int32_t previous, int32_t 
         *size = 0;
         return "";
     }
-    const char *key = key_of(t, id, size);
+    if (t->kind == GM_TOKENS_LLAMA2C)
+        return gm_llama2c_tokens_piece(t, previous, id, size);
+    const char *key = gm_tokenizer_key(t, id, size);
     if (t->kind != GM_TOKENS_WORDS)
         return key;
     bool first = previous < 0 || previous >= t->vocab || previous == t->bos;

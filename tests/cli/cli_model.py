@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import subprocess
+import sys
 import time
 
 from program import PROGRAM, TINY_TRAIN, Case, main, read
@@ -148,6 +149,26 @@ class Model(Case):
                 f.write(bad)
             done = self.run_program("eval", self.path("m"), "--data", data)
             self.assertEqual((done.returncode, len(done.stderr.splitlines())), (1, 1), done.stderr)
+
+    def test_llama2c_files(self):
+        """stories260K says what its authors published, and can be evaluated and measured."""
+        data = os.environ.get("GHOSTMAX_DATA") or os.path.join(sys.argv[1], "..", "shared", "data")
+        model, tokenizer = os.path.join(data, "models", "stories260K.bin"), os.path.join(data, "tokenizers", "tok512.bin")
+        if not (os.path.exists(model) and os.path.exists(tokenizer)):
+            self.skipTest("no data")
+        text = self.ok("generate", model, "--tokenizer", tokenizer, "--temperature", 0, "--threads", 1)
+        self.assertEqual(text, read(data, "models", "stories260K.expected.txt"))
+        self.fails(1, ["--tokenizer"], "generate", model)
+        sample = ["--data", self.path("sample.txt"), "--tokenizer", tokenizer, "--context", 64, "--threads", 1, "--quiet", "--json"]
+        with open(self.path("sample.txt"), "w") as f:
+            f.write(text * 20)
+        e = json.loads(self.ok("eval", model, *sample))
+        self.assertLess(e["ppl"], 4)  # its own words; 512 would be guessing
+        m = json.loads(self.ok("measure", model, *sample, "--sequences", 4))
+        self.assertGreater(m["max_inf_norm"], 0)
+        with open(self.path("cut.bin"), "wb") as f:
+            f.write(read(model, mode="rb")[:-1])
+        self.fails(1, ["cut.bin", "cut off"], "eval", self.path("cut.bin"), *sample)
 
     def test_tokenize(self):
         data = self.text()
