@@ -15,7 +15,8 @@
 static const struct precision {
     const char *name;
     int weight_bits, activation_bits;
-} precisions[] = {{"w8a8", 8, 8}, {"w6a6", 6, 6}};
+    bool executed; /* on integers too */
+} precisions[] = {{"w8a8", 8, 8, true}, {"w6a6", 6, 6, false}};
 
 /* ---- the plan: everything that can be wrong is found before anything is trained ---------------------------------------------------- */
 
@@ -238,15 +239,22 @@ static gm_status quantize(json_t **out, lab *l, gm_model *model, uint64_t seed, 
     gm_status status = GM_OK;
     for (int i = 0; i < GM_COUNT(precisions) && status == GM_OK; i++) {
         gm_quant_options options = o->quant;
-        double loss = NAN, f32_loss = NAN;
+        double loss = NAN, f32_loss = NAN, executed_loss = NAN;
         char name[32];
         options.weight_bits = precisions[i].weight_bits;
         options.activation_bits = precisions[i].activation_bits;
         options.sequences = o->train.eval_sequences; /* those of val_loss, so that the two perplexities compare */
         options.seed = seed;
-        status = gm_quant_simulated_loss(model, l->data, &options, &loss, &f32_loss, err);
+        status = GM_EUNSUPPORTED; /* per-token ranges have no integers: simulated only */
+        if (precisions[i].executed)
+            status = gm_quant_executed_loss(model, l->data, &options, &executed_loss, &loss, &f32_loss, err);
+        if (status == GM_EUNSUPPORTED)
+            status = gm_quant_simulated_loss(model, l->data, &options, &loss, &f32_loss, err);
         snprintf(name, sizeof name, "%s_loss", precisions[i].name);
         json_object_set_new(root, name, isfinite(loss) ? json_real(loss) : json_null());
+        snprintf(name, sizeof name, "%s_executed_loss", precisions[i].name);
+        if (precisions[i].executed)
+            json_object_set_new(root, name, isfinite(executed_loss) ? json_real(executed_loss) : json_null());
         json_object_set_new(root, "f32_loss", isfinite(f32_loss) ? json_real(f32_loss) : json_null());
     }
     if (status == GM_OK)
@@ -289,6 +297,12 @@ static json_t *values_of(const gm_train_result *train, const json_t *measured, c
         json_object_set_new(values, name, isfinite(exp(loss)) ? json_real(exp(loss)) : json_null());
         snprintf(name, sizeof name, "%s_loss_increase", precisions[i].name);
         json_object_set_new(values, name, isfinite(loss - f32_loss) ? json_real(loss - f32_loss) : json_null());
+        if (!precisions[i].executed)
+            continue;
+        snprintf(name, sizeof name, "%s_executed_loss", precisions[i].name);
+        double ppl = exp(number_in(quant, name));
+        snprintf(name, sizeof name, "%s_executed_ppl", precisions[i].name);
+        json_object_set_new(values, name, isfinite(ppl) ? json_real(ppl) : json_null());
     }
     return values;
 }

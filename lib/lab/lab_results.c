@@ -17,6 +17,7 @@ const gm_metric gm_metrics[] = {
     {"weight_inf_norm", "weight inf norm", GM_PLACE_TABLE2, -1, false, false, NULL},
     {"sink_rate", "sink rate %", GM_PLACE_TABLE2, -1, true, false, "sink rate"},
     {"null_mass", "null mass", GM_PLACE_TABLE2, 0, false, false, NULL},
+    {"w8a8_executed_ppl", "INT8 ppl", GM_PLACE_TABLE2, -1, false, false, NULL},
     {"train_tokens_per_s", "tokens/s", GM_PLACE_TABLE2, 1, false, false, NULL},
     {"w8a8_loss_increase", "W8A8 loss increase", GM_PLACE_JSON, -1, true, true, "loss added by 8-bit quantization"},
     {"w6a6_loss_increase", "W6A6 loss increase", GM_PLACE_JSON, -1, true, true, "loss added by 6-bit quantization"},

@@ -48,6 +48,8 @@ class Lab(Case):
                 self.assertAlmostEqual(s["std"], statistics.stdev(s["values"]), delta=1e-9 * abs(s["mean"]) + 1e-12)
             for loss, ppl in zip(row["val_loss"]["values"], row["ppl"]["values"]):
                 self.assertAlmostEqual(math.exp(loss), ppl, delta=1e-6 * ppl)
+            for simulated, executed in zip(row["w8a8_ppl"]["values"], row["w8a8_executed_ppl"]["values"]):
+                self.assertAlmostEqual(executed, simulated, delta=1e-3 * simulated)
         softmax, clipped, gated, sink = (results["rows"][i] for i in (0, 2, 3, 4))
         self.assertEqual(softmax["params"], clipped["params"])
         self.assertEqual(gated["params"] - softmax["params"], 2 * (8 + 1))  # H (C/H + 1)
