@@ -5,6 +5,8 @@ set -eu
 build=$1
 jobs=$2
 status=0
+# Programs run side by side, one thread each; tests about threads ask for theirs. More would spin in each other's way.
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" OMP_WAIT_POLICY=passive
 ctest --test-dir "$build" --output-on-failure -j "$jobs" || status=$?
 awk -v status="$status" '
     /^[0-9]+\/[0-9]+ Test: /    { programs++; cases = 0 }
