@@ -86,6 +86,7 @@ static void backcopy_close(void *source) {
 gm_status gm_backcopy_open(gm_data *d, const gm_data_options *o, gm_error *err) {
     if (o->tokens && strcmp(o->tokens, "chars") != 0)
         return gm_fail(err, GM_EINVAL, "bb is a task on characters; leave --tokens %s out", o->tokens);
+    GM_TRY(gm_data_refuse_words(o, "bb is made of characters", err));
     backcopy *b = gm_alloc(1, sizeof *b);
     if (!b)
         return gm_fail_memory(err, sizeof *b);

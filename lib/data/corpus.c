@@ -277,9 +277,12 @@ static gm_status read_text(gm_data *d, gm_corpus *c, const gm_data_options *o, g
     size_t size = c->file.size - skip;
     if (size == 0)
         return gm_fail(err, GM_EFORMAT, "'%s' is empty; give a file with text in it", c->file.path);
+    if (strcmp(kind, "words") != 0)
+        GM_TRY(gm_data_refuse_words(o, "these tokens are bytes or chars", err));
     gm_error inner = {.offset = -1};
     gm_status status;
     if (o->tokenizer) {
+        GM_TRY(gm_data_refuse_words(o, "--tokenizer brings its own", err));
         GM_TRY(gm_data_load_tokenizer(&d->tokenizer, o, err));
         if (d->tokenizer->kind == GM_TOKENS_LLAMA2C) /* it would take any bytes */
             GM_TRY(check_not_packed(&c->file, err));
@@ -306,6 +309,7 @@ static gm_status read_text(gm_data *d, gm_corpus *c, const gm_data_options *o, g
 }
 
 static gm_status read_tokens(gm_data *d, gm_corpus *c, const gm_data_options *o, gm_error *err) {
+    GM_TRY(gm_data_refuse_words(o, "a token file brings its own", err));
     GM_TRY(gm_token_file_read(c, &d->tokenizer, err));
     if (o->tokens && strcmp(o->tokens, gm_tokenizer_kind(d->tokenizer)) != 0)
         return gm_fail(err, GM_EINVAL, "'%s' holds tokens that are %s, not %s; leave --tokens out or tokenize the text again", o->source,

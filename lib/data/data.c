@@ -130,6 +130,13 @@ gm_status gm_data_same_tokenizer(const gm_data *d, const gm_data_options *o, boo
     return GM_OK;
 }
 
+gm_status gm_data_refuse_words(const gm_data_options *o, const char *why, gm_error *err) {
+    if (!o->vocab && !o->keep_case)
+        return GM_OK;
+    const char *option = o->vocab ? "--vocab" : "--keep-case";
+    return gm_fail(err, GM_EINVAL, "%s is for words that are built from a text, and %s; leave it out", option, why);
+}
+
 static void fill(const gm_data *d, bool validation, uint64_t seed, int64_t index, int32_t *x, int32_t *y) {
     int64_t T = d->context;
     d->fill(d, validation, seed, index, x, &y[T - 1]);

@@ -29,6 +29,9 @@ gm_status gm_data_load_tokenizer(gm_tokenizer **out, const gm_data_options *opti
 /* Is options->tokenizer, if there is one, the one that the data has of its own? */
 gm_status gm_data_same_tokenizer(const gm_data *d, const gm_data_options *options, bool *same, gm_error *err);
 
+/* GM_EINVAL where options shape a vocabulary of words (vocab, keep_case) and `why` there is none to shape. */
+gm_status gm_data_refuse_words(const gm_data_options *options, const char *why, gm_error *err);
+
 /* The key of a stream's sequence: validation has its own keys, whatever the seed. */
 uint64_t gm_stream_key(const char *source, bool validation, uint64_t seed, int64_t index);
 

@@ -96,7 +96,9 @@ class Model(Case):
                             (tiny, ["tiny"]), (binary, ["no text", "byte 0"]), (latin, ["UTF-8", "byte 6"])):
             self.fails(1, words, *self.train("o", data=data))
             self.assertFalse(os.path.exists(self.path("o", "model.safetensors")))
-        self.ok(*self.train("bytes", "--tokens", "bytes", "--quiet", steps=2, data=binary))
+        of_bytes = self.train("bytes", "--tokens", "bytes", "--quiet", steps=2, data=binary)
+        self.fails(2, ["--vocab"], *of_bytes)
+        self.ok(*[x for x in of_bytes if x not in ("--vocab", "64")])
         line = self.fails(1, ["storis"], "lab", "--data", "storis", "--out", self.path("o"))
         self.assertIn("'stories'", line)
         if os.geteuid() != 0:
@@ -178,6 +180,8 @@ class Model(Case):
         self.assertGreater(counts["train_tokens"], 1000)
         self.assertIsNone(json.loads(self.ok("tokenize", "stories", "--json"))["train_tokens"])
         self.fails(1, ["exists"], "tokenize", data, "--out", tokens)
+        self.fails(2, ["--vocab", "token file"], *self.train("a", data=tokens))
+        self.fails(2, ["--keep-case", "bb"], "train", "--data", "bb", "--keep-case", "--out", self.path("a"))
         a = json.loads(self.ok(*self.train("a", "--quiet", "--json", steps=3, data=data)))
         b = json.loads(self.ok(*[x for x in self.train("b", "--quiet", "--json", steps=3, data=tokens) if x not in ("--vocab", "64")]))
         self.assertEqual(a["loss"], b["loss"])
