@@ -47,6 +47,11 @@ static void print_json(const explain_row *rows, const float *weights, int count,
     cli_print_json(json_pack("{s:o}", "rows", list));
 }
 
+/* Without the sign that a processor gives to some NaN. */
+static double plain(double x) {
+    return isnan(x) ? (double)NAN : x;
+}
+
 static void print_table(const explain_row *rows, const float *weights, const float *scores, int count, int n) {
     enum { SHOWN = 8 };
     int shown = n < SHOWN ? n : SHOWN, width = 7;
@@ -61,8 +66,8 @@ static void print_table(const explain_row *rows, const float *weights, const flo
     for (int r = 0; r < count; r++) {
         printf("%-*s", width, rows[r].spec);
         for (int i = 0; i < shown; i++)
-            printf(" %10.4g", (double)weights[(size_t)r * n + i]);
-        printf("%s %10.5g %10.5g\n", n > shown ? " ..." : "", rows[r].sum, (double)rows[r].null_mass);
+            printf(" %10.4g", plain(weights[(size_t)r * n + i]));
+        printf("%s %10.5g %10.5g\n", n > shown ? " ..." : "", plain(rows[r].sum), plain(rows[r].null_mass));
     }
 }
 

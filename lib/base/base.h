@@ -82,6 +82,8 @@ gm_status gm_file_write(const char *path, const void *bytes, size_t n, gm_error 
 
 gm_status gm_dir_make(const char *path, gm_error *err); /* like mkdir -p; an existing folder is fine */
 bool gm_path_exists(const char *path);
+/* The first of `names` (ended by NULL) that stands in folder; NULL: none does. */
+const char *gm_dir_has(const char *folder, const char *const *names);
 bool gm_path_is_dir(const char *path);
 /* dst = folder "/" name; GM_EINVAL when it does not fit. */
 gm_status gm_path_join(char *dst, size_t n, const char *folder, const char *name, gm_error *err);

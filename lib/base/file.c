@@ -111,6 +111,13 @@ bool gm_path_exists(const char *path) {
     return stat(path, &info) == 0;
 }
 
+const char *gm_dir_has(const char *folder, const char *const *names) {
+    char path[1024];
+    while (*names && (gm_path_join(path, sizeof path, folder, *names, NULL) != GM_OK || !gm_path_exists(path)))
+        names++;
+    return *names;
+}
+
 bool gm_path_is_dir(const char *path) {
     struct stat info;
     return stat(path, &info) == 0 && S_ISDIR(info.st_mode);

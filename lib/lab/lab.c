@@ -148,7 +148,7 @@ static json_t *config_of(const gm_lab_plan *plan, const gm_data *data) {
     return config;
 }
 
-/* A folder that is new, empty, or this very lab's; anything else is refused before a byte is written. */
+/* A folder that is new, without files of a lab's, or this very lab's; anything else is refused before a byte is written. */
 static gm_status check_folder(const char *out, json_t *config, gm_error *err) {
     char path[1024];
     json_t *lab = NULL, *results = NULL;
@@ -159,9 +159,10 @@ static gm_status check_folder(const char *out, json_t *config, gm_error *err) {
         status = gm_identity_compare(json_object_get(lab, "config"), config, out, err);
         json_decref(lab);
     } else {
-        GM_TRY(gm_path_join(path, sizeof path, out, "runs", err));
-        if (gm_path_exists(path))
-            status = gm_fail(err, GM_EINVAL, "'%s' has runs but no lab.json that says of what; choose another --out", out);
+        static const char *const ours[] = {"runs", "results.json", "table.md", "report.html", NULL};
+        const char *there = gm_dir_has(out, ours);
+        if (there)
+            status = gm_fail(err, GM_EINVAL, "'%s' has '%s' but no lab.json that says of what; choose another --out", out, there);
     }
     GM_TRY(status);
     GM_TRY(gm_path_join(path, sizeof path, out, "results.json", err));

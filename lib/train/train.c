@@ -254,11 +254,19 @@ static gm_status record_save(run *r, const gm_train_result *result, gm_error *er
     return status;
 }
 
-/* What train.json says of this folder: *finished with *result, or unfinished, or (no file) nothing yet. */
+/* What train.json says of this folder: *finished with *result, or unfinished, or (no file) nothing yet: then the files that the run will
+ * write must not be there, for they would be another's. */
 static gm_status record_load(run *r, bool *finished, gm_train_result *result, gm_error *err) {
     *finished = false;
-    if (!gm_path_exists(r->record_path))
+    if (!gm_path_exists(r->record_path)) {
+        static const char *const ours[] = {"config.json",   "model.safetensors", "tokenizer.json",
+                                           "metrics.jsonl", "state.safetensors", NULL};
+        const char *there = gm_dir_has(r->folder, ours);
+        if (there)
+            return gm_fail(err, GM_EINVAL, "'%s' has a %s but no train.json that says of which run; choose another folder", r->folder,
+                           there);
         return GM_OK;
+    }
     json_error_t where;
     json_t *record = json_load_file(r->record_path, JSON_REJECT_DUPLICATES, &where);
     if (!record)

@@ -161,7 +161,12 @@ class Lab(Case):
 
     def test_a_folder_that_is_not_a_lab(self):
         os.makedirs(self.path("o", "runs"))
-        self.fails(2, ["lab.json"], *self.lab("o"))
+        self.fails(2, ["lab.json", "'runs'"], *self.lab("o"))
+        os.makedirs(self.path("p"))
+        with open(self.path("p", "table.md"), "w") as f:
+            f.write("mine")
+        self.fails(2, ["lab.json", "table.md"], *self.lab("p"))
+        self.assertEqual((os.listdir(self.path("p")), read(self.path("p", "table.md"))), (["table.md"], "mine"))
 
     def test_nothing_is_made_when_an_option_is_wrong(self):
         for more in (["--variants", "softmax,softmix"], ["--model", "gpt2-nono"], ["--heads", "3"], ["--accumulate", "3"], ["--context", "100000"]):

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 
-from program import PROGRAM, TINY_TRAIN, Case, main, read
+from program import PROGRAM, TINY_TRAIN, Case, main, read, tree
 
 
 class Model(Case):
@@ -62,6 +62,13 @@ class Model(Case):
         self.ok(*self.train("m"))
         self.assertEqual(os.stat(self.path("m", "model.safetensors")).st_mtime_ns, before)
         self.fails(2, ["lr"], *self.train("m", "--lr", 0.5))
+
+    def test_another_model_is_not_overwritten(self):
+        self.ok(*self.train("m", "--quiet", steps=2))
+        os.remove(self.path("m", "train.json"))  # as a model from elsewhere
+        before = tree(self.path("m"))
+        self.fails(2, [self.path("m"), "config.json", "train.json"], *self.train("m", steps=2))
+        self.assertEqual(tree(self.path("m")), before)
 
     def test_stopped_and_continued_is_bit_identical(self):
         data = self.text()

@@ -133,6 +133,7 @@ class Explain(Case):
         rows = self.rows("--variants", "softmax,clipped:alpha=2", "--", "1", "nan")
         for row in rows.values():
             self.assertEqual(row["weights"], [None, None])
+        self.assertNotIn("-nan", self.ok("explain", "--", "inf", "1"))
 
     def test_table(self):
         text = self.ok("explain", "--", "-10", "-10", "-10")
