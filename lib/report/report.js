@@ -81,7 +81,7 @@
 
   function axes(svg, x, y, xLabel, xTicks) {
     svg.append("g").attr("class", "axis grid").attr("transform", `translate(${edge.left},0)`)
-      .call(d3.axisLeft(y).ticks(5, "~g").tickSize(-(W - edge.left - edge.right))).select(".domain").remove();
+      .call(d3.axisLeft(y).ticks(5, "~r").tickSize(-(W - edge.left - edge.right))).select(".domain").remove();
     svg.append("g").attr("class", "axis").attr("transform", `translate(0,${H - edge.bottom})`).call(xTicks(d3.axisBottom(x)));
     svg.append("text").attr("x", (W + edge.left) / 2).attr("y", H - 4).attr("text-anchor", "middle").text(xLabel);
   }
