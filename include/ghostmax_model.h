@@ -229,6 +229,21 @@ gm_status gm_model_logits(gm_model *m, const int32_t *tokens, int64_t B, int64_t
 gm_status gm_model_loss(gm_model *m, const int32_t *tokens, const int32_t *targets, int64_t B, int64_t T, double *mean, float *losses,
                         gm_error *err);
 
+/* ---- decoding: one token after the other -------------------------------------------------------------------------------- */
+
+typedef struct gm_decoder gm_decoder;
+
+/* Room for one sequence of up to `capacity` tokens (1 .. the model's context). Uses the model's own buffers: one call at a time per model,
+ * which must outlive it. Errors: GM_EINVAL (capacity), GM_ENOMEM. Ownership: *out is the caller's, freed by gm_decoder_free(NULL ok). */
+gm_status gm_decoder_create(gm_decoder **out, gm_model *m, int64_t capacity, gm_error *err);
+void gm_decoder_free(gm_decoder *d);
+/* `count` more tokens; logits [V] of the last one (NULL: not wanted), as gm_model_logits gives them for the whole sequence. Errors:
+ * GM_EINVAL (no room, a token outside the vocabulary; nothing is fed then), GM_ENOMEM. Test: tests/model/test_decode.c */
+gm_status gm_decoder_feed(gm_decoder *d, const int32_t *tokens, int64_t count, float *logits, gm_error *err);
+int64_t gm_decoder_length(const gm_decoder *d);
+/* Forgets all but the first `length` tokens. */
+void gm_decoder_rewind(gm_decoder *d, int64_t length);
+
 /* ---- training ---------------------------------------------------------------------------------------------------------- */
 
 typedef enum gm_schedule { GM_SCHEDULE_CONSTANT, GM_SCHEDULE_COSINE, GM_SCHEDULE_LINEAR } gm_schedule;

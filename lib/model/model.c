@@ -24,7 +24,7 @@ typedef struct layer_acts {
 } layer_acts;
 
 struct gm_acts {
-    int64_t B, T; /* what the arena was sized for */
+    int64_t B, T, S; /* what the arena was sized for: T new tokens, S keys */
     bool training;
     float *arena;
     float *x0; /* [R,C] embedding sum */
@@ -103,9 +103,10 @@ static void acts_free(gm_acts *a) {
     gm_free(a);
 }
 
-static gm_attention_shape attention_shape(const gm_model_config *c, int64_t B, int64_t T) {
+/* Where the keys and values of a block come from: the batch itself, or (cache not NULL) all that is cached. */
+static gm_attention_shape attention_shape(const gm_model_config *c, const gm_kv_cache *cache, int64_t B, int64_t T) {
     int64_t qkv = qkv_width(c), o = c->heads * c->head_dim;
-    return (gm_attention_shape){.B = B,
+    gm_attention_shape shape = {.B = B,
                                 .T = T,
                                 .S = T,
                                 .H = c->heads,
@@ -119,6 +120,12 @@ static gm_attention_shape attention_shape(const gm_model_config *c, int64_t B, i
                                 .kv_row = qkv,
                                 .o_batch = T * o,
                                 .o_row = o};
+    if (cache) {
+        shape.S = cache->length + T;
+        shape.kv_row = 2 * c->kv_heads * c->head_dim;
+        shape.kv_batch = cache->capacity * shape.kv_row;
+    }
+    return shape;
 }
 
 static gm_gate_shape gate_shape(const gm_model_config *c, int64_t R) {
@@ -126,19 +133,21 @@ static gm_gate_shape gate_shape(const gm_model_config *c, int64_t R) {
         .kind = (int)c->attention.gate, .R = R, .C = c->width, .H = c->heads, .D = c->head_dim, .hidden = c->attention.gate_hidden};
 }
 
-/* Makes room for B x T, keeping the present arena when it is large enough. */
-static gm_status acts_reserve(gm_model *m, int64_t B, int64_t T, bool training, gm_error *err) {
+/* Makes room for B x T tokens that attend to S keys, keeping the present arena when it is large enough. */
+static gm_status acts_reserve(gm_model *m, int64_t B, int64_t T, int64_t S, bool training, gm_error *err) {
     gm_acts *old = m->acts;
-    if (old && old->training >= training && B <= old->B && T <= old->T)
+    if (old && old->training >= training && B <= old->B && T <= old->T && S <= old->S)
         return GM_OK;
     if (old) {
         training |= old->training;
         B = GM_MAX(B, old->B);
         T = GM_MAX(T, old->T);
+        S = GM_MAX(S, old->S);
     }
     acts_free(old);
     m->acts = NULL;
-    gm_attention_shape shape = attention_shape(&m->cfg, B, T);
+    gm_attention_shape shape = attention_shape(&m->cfg, NULL, B, T);
+    shape.S = S;
     scratch_sizes scratch = {.head = gm_head_scratch(m->ctx, m->cfg.vocab),
                              .attention = (int64_t)(gm_attention_scratch_bytes(m->ctx, &shape, training) / sizeof(float)) + 16,
                              .norm = gm_norm_bwd_scratch(m->ctx, m->cfg.width)};
@@ -154,6 +163,7 @@ static gm_status acts_reserve(gm_model *m, int64_t B, int64_t T, bool training, 
     }
     a->B = B;
     a->T = T;
+    a->S = S;
     a->training = training;
     acts_place(a, a->arena, &m->cfg, B, T, training, &scratch);
     for (int64_t l = 1; !training && l < m->cfg.layers; l++)
@@ -316,8 +326,19 @@ static void block_linear(gm_model *m, int64_t l, int weight, int bias, float *y,
     gm_linear_fwd(m->ctx, y, ys, x, xs, gm_model_weight(m, weight, (int)l), gm_model_weight(m, bias, (int)l), R, w->cols, w->rows);
 }
 
-static gm_status block_forward(gm_model *m, int64_t l, const float *x, int64_t B, int64_t T, uint64_t drop, const gm_tap *tap,
-                               gm_error *err) {
+/* Puts the batch's keys and values (k's rows hold both) behind the cached ones; k and v are all of them on return. */
+static void cache_append(const gm_model_config *c, const gm_kv_cache *cache, int64_t l, const float **k, const float **v, int64_t T) {
+    const int64_t KD = c->kv_heads * c->head_dim, QKV = qkv_width(c);
+    float *layer = cache->rows + l * cache->capacity * 2 * KD;
+    for (int64_t t = 0; t < T; t++)
+        memcpy(layer + (cache->length + t) * 2 * KD, *k + t * QKV, (size_t)(2 * KD) * sizeof(float));
+    *k = layer;
+    *v = layer + KD;
+}
+
+/* cache (NULL: none): what came before; B is 1 then. */
+static gm_status block_forward(gm_model *m, int64_t l, const float *x, int64_t B, int64_t T, const gm_kv_cache *cache, uint64_t drop,
+                               const gm_tap *tap, gm_error *err) {
     const gm_model_config *c = &m->cfg;
     const gm_ctx *ctx = m->ctx;
     gm_acts *s = m->acts;
@@ -336,14 +357,17 @@ static gm_status block_forward(gm_model *m, int64_t l, const float *x, int64_t B
     tap_rows(&t, GM_SITE_K, k, KV * D, QKV);
     tap_rows(&t, GM_SITE_V, v, KV * D, QKV);
     if (c->rope)
-        gm_rope_apply(ctx, q, QKV, m->rope, B, T, 0, H + KV, D, false); /* k follows q in every row */
+        gm_rope_apply(ctx, q, QKV, m->rope, B, T, cache ? cache->length : 0, H + KV, D, false); /* k follows q in every row */
     /* 3 attention */
-    gm_attention_shape shape = attention_shape(c, B, T);
+    gm_attention_shape shape = attention_shape(c, cache, B, T);
+    const float *keys = k, *values = v;
+    if (cache)
+        cache_append(c, cache, l, &keys, &values, T);
     if (tap && tap->attention) {
         GM_TRY(observed_reserve(s, T, err));
         gm_attention_observed(ctx, a->o, q, k, v, W(SINKS), m->norm, &shape, &(gm_attention_tap){tap_attention, &t}, s->observed);
     } else {
-        GM_TRY(gm_attention_fwd(ctx, a->o, a->lse, q, k, v, W(SINKS), m->norm, &shape, s->attention, err));
+        GM_TRY(gm_attention_fwd(ctx, a->o, a->lse, q, keys, values, W(SINKS), m->norm, &shape, s->attention, err));
     }
     /* 4 gate */
     const float *o = a->o;
@@ -431,7 +455,7 @@ static gm_status block_backward(gm_model *m, int64_t l, const float *x, int64_t 
                     W(GATE_W1), W(GATE_W2), &gate, s->gate_work);
     }
     /* 3 attention */
-    gm_attention_shape shape = attention_shape(c, B, T);
+    gm_attention_shape shape = attention_shape(c, NULL, B, T);
     float *dq = s->dqkv, *dk = dq + HD, *dv = dk + KV * D;
     GM_TRY(gm_attention_bwd(ctx, dq, dk, dv, G(SINKS), s->dout, q, k, v, a->o, a->lse, W(SINKS), m->norm, &shape, s->attention, err));
     /* 2 q, k, v */
@@ -462,19 +486,20 @@ static gm_status check_batch(const gm_model *m, const int32_t *tokens, const int
 }
 
 /* Embedding, blocks, final norm: acts->nf is the result. */
-static gm_status forward(gm_model *m, const int32_t *tokens, int64_t B, int64_t T, uint64_t drop, const gm_tap *tap, gm_error *err) {
+static gm_status forward(gm_model *m, const int32_t *tokens, int64_t B, int64_t T, const gm_kv_cache *cache, uint64_t drop,
+                         const gm_tap *tap, gm_error *err) {
     const gm_model_config *c = &m->cfg;
     gm_acts *s = m->acts;
     const int64_t R = B * T, C = c->width;
     tap_batch t = {tap, -1, B, T};
     gm_embedding_fwd(m->ctx, s->x0, tokens, gm_model_weight(m, GM_P_WTE, -1), gm_model_weight(m, GM_P_WPE, -1), B, T, C,
-                     c->position_offset);
+                     c->position_offset + (cache ? cache->length : 0));
     tap_rows(&t, GM_SITE_EMBED, s->x0, C, C);
     if (drop)
         gm_dropout(m->ctx, s->x0, R * C, c->dropout, dropout_key(drop, -1, 0));
     const float *x = s->x0;
     for (int64_t l = 0; l < c->layers; l++) {
-        GM_TRY(block_forward(m, l, x, B, T, drop, tap, err));
+        GM_TRY(block_forward(m, l, x, B, T, cache, drop, tap, err));
         x = s->layers[l].x;
     }
     gm_norm_fwd(m->ctx, s->nf, s->nf_mean, s->nf_rstd, x, gm_model_weight(m, GM_P_NORMF_G, -1), gm_model_weight(m, GM_P_NORMF_B, -1), R, C,
@@ -502,8 +527,8 @@ static gm_status backward(gm_model *m, const int32_t *tokens, int64_t B, int64_t
 gm_status gm_model_forward_loss(gm_model *m, const int32_t *tokens, const int32_t *targets, int64_t B, int64_t T, const gm_tap *tap,
                                 double *mean, float *losses, gm_error *err) {
     GM_TRY(check_batch(m, tokens, targets, B, T, err));
-    GM_TRY(acts_reserve(m, B, T, false, err));
-    GM_TRY(forward(m, tokens, B, T, 0, tap, err));
+    GM_TRY(acts_reserve(m, B, T, T, false, err));
+    GM_TRY(forward(m, tokens, B, T, NULL, 0, tap, err));
     gm_acts *s = m->acts;
     gm_head_loss(m->ctx, s->losses, NULL, NULL, s->nf, m->head, targets, 1.0f, B * T, m->cfg.width, m->cfg.vocab, s->head);
     double sum = 0;
@@ -525,13 +550,24 @@ gm_status gm_model_loss(gm_model *m, const int32_t *tokens, const int32_t *targe
 
 gm_status gm_model_logits(gm_model *m, const int32_t *tokens, int64_t B, int64_t T, bool last_only, float *logits, gm_error *err) {
     GM_TRY(check_batch(m, tokens, NULL, B, T, err));
-    GM_TRY(acts_reserve(m, B, T, false, err));
-    GM_TRY(forward(m, tokens, B, T, 0, NULL, err));
+    GM_TRY(acts_reserve(m, B, T, T, false, err));
+    GM_TRY(forward(m, tokens, B, T, NULL, 0, NULL, err));
     const int64_t C = m->cfg.width, V = m->cfg.vocab;
     if (last_only) /* one row in T */
         gm_linear_fwd(m->ctx, logits, V, m->acts->nf + (T - 1) * C, T * C, m->head, NULL, B, C, V);
     else
         gm_linear_fwd(m->ctx, logits, V, m->acts->nf, C, m->head, NULL, B * T, C, V);
+    return GM_OK;
+}
+
+gm_status gm_model_decode(gm_model *m, const int32_t *tokens, int64_t T, gm_kv_cache *cache, float *logits, gm_error *err) {
+    GM_TRY(check_batch(m, tokens, NULL, 1, T, err));
+    GM_TRY(acts_reserve(m, 1, T, cache->capacity, false, err));
+    GM_TRY(forward(m, tokens, 1, T, cache, 0, NULL, err));
+    cache->length += T;
+    const int64_t C = m->cfg.width, V = m->cfg.vocab;
+    if (logits)
+        gm_linear_fwd(m->ctx, logits, V, m->acts->nf + (T - 1) * C, C, m->head, NULL, 1, C, V);
     return GM_OK;
 }
 
@@ -543,7 +579,7 @@ gm_status gm_model_train_begin(gm_model *m, int64_t B, int64_t T, gm_error *err)
         if (!m->grads)
             return gm_fail_memory(err, (size_t)m->param_elements * sizeof(float));
     }
-    return acts_reserve(m, B, T, true, err);
+    return acts_reserve(m, B, T, T, true, err);
 }
 
 void gm_model_zero_grads(gm_model *m) {
@@ -553,9 +589,9 @@ void gm_model_zero_grads(gm_model *m) {
 gm_status gm_model_accumulate(gm_model *m, const int32_t *tokens, const int32_t *targets, int64_t B, int64_t T, float grad_scale,
                               uint64_t drop, double *loss_sum, gm_error *err) {
     GM_TRY(check_batch(m, tokens, targets, B, T, err));
-    GM_TRY(acts_reserve(m, B, T, true, err));
+    GM_TRY(acts_reserve(m, B, T, T, true, err));
     drop = m->cfg.dropout > 0 ? drop | 1 : 0; /* 0 means no dropout below */
-    GM_TRY(forward(m, tokens, B, T, drop, NULL, err));
+    GM_TRY(forward(m, tokens, B, T, NULL, drop, NULL, err));
     gm_acts *s = m->acts;
     gm_head_loss(m->ctx, s->losses, s->dn, gm_model_grad(m, m->cfg.tied ? GM_P_WTE : GM_P_HEAD, -1), s->nf, m->head, targets, grad_scale,
                  B * T, m->cfg.width, m->cfg.vocab, s->head);

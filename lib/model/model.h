@@ -141,6 +141,14 @@ gm_status gm_model_clone(gm_model **out, const gm_model *m, gm_error *err);
 gm_status gm_model_forward_loss(gm_model *m, const int32_t *tokens, const int32_t *targets, int64_t B, int64_t T, const gm_tap *tap,
                                 double *mean, float *losses, gm_error *err);
 
+/* One sequence's past, for decoding: per block `capacity` rows of its keys, then its values, of which `length` are filled. */
+typedef struct gm_kv_cache {
+    float *rows; /* [layers, capacity, 2 KV D] */
+    int64_t capacity, length;
+} gm_kv_cache;
+/* T more tokens behind the cached ones, for which there must be room: logits [V] of the last one (NULL: not wanted). */
+gm_status gm_model_decode(gm_model *m, const int32_t *tokens, int64_t T, gm_kv_cache *cache, float *logits, gm_error *err);
+
 /* Training: allocate gradients and the saved activations for B x T once. Then per step: zero, one or more accumulate calls. */
 gm_status gm_model_train_begin(gm_model *m, int64_t B, int64_t T, gm_error *err);
 void gm_model_zero_grads(gm_model *m);

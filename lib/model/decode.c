@@ -1,0 +1,48 @@
+/* decode.c -- a sequence fed piece by piece: the past's keys and values are kept, so that a new token costs one row of every layer and one
+ * query over the past. The block is model.c's own: whatever it computes for a whole sequence, it computes here. */
+#include "model.h"
+
+struct gm_decoder {
+    gm_model *model;
+    gm_kv_cache cache;
+};
+
+gm_status gm_decoder_create(gm_decoder **out, gm_model *m, int64_t capacity, gm_error *err) {
+    *out = NULL;
+    const gm_model_config *c = &m->cfg;
+    if (capacity < 1 || capacity > c->context)
+        return gm_fail(err, GM_EINVAL, "a decoder for %lld tokens; it must be 1..%lld, the model's context", (long long)capacity,
+                       (long long)c->context);
+    size_t size = (size_t)(c->layers * capacity * 2 * c->kv_heads * c->head_dim);
+    gm_decoder *d = gm_alloc(1, sizeof *d);
+    if (d)
+        *d = (gm_decoder){m, {gm_alloc(size, sizeof(float)), capacity, 0}};
+    if (!d || !d->cache.rows) {
+        gm_decoder_free(d);
+        return gm_fail_memory(err, size * sizeof(float));
+    }
+    *out = d;
+    return GM_OK;
+}
+
+void gm_decoder_free(gm_decoder *d) {
+    if (!d)
+        return;
+    gm_free(d->cache.rows);
+    gm_free(d);
+}
+
+gm_status gm_decoder_feed(gm_decoder *d, const int32_t *tokens, int64_t count, float *logits, gm_error *err) {
+    if (count > d->cache.capacity - d->cache.length)
+        return gm_fail(err, GM_EINVAL, "%lld tokens do not fit behind %lld: the decoder holds %lld", (long long)count,
+                       (long long)d->cache.length, (long long)d->cache.capacity);
+    return gm_model_decode(d->model, tokens, count, &d->cache, logits, err);
+}
+
+int64_t gm_decoder_length(const gm_decoder *d) {
+    return d->cache.length;
+}
+
+void gm_decoder_rewind(gm_decoder *d, int64_t length) {
+    d->cache.length = GM_MAX(0, GM_MIN(length, d->cache.length));
+}
