@@ -9,12 +9,12 @@ typedef struct generate_args {
     cli_common common;
     const char *prompt, *tokenizer;
     int64_t tokens, top_k;
-    double temperature;
+    double temperature, top_p;
     uint64_t seed;
 } generate_args;
 
 static void generate_defaults(void *args) {
-    *(generate_args *)args = (generate_args){.tokens = 256, .temperature = 0.8, .top_k = 40, .seed = 1};
+    *(generate_args *)args = (generate_args){.tokens = 256, .temperature = 0.8, .top_k = 40, .top_p = 1, .seed = 1};
 }
 
 static const cli_option generate_options[] = {
@@ -22,6 +22,8 @@ static const cli_option generate_options[] = {
     {"tokens", "N", "how many to generate", CLI_COUNT, offsetof(generate_args, tokens), 1, 1e9, NULL},
     {"temperature", "X", "0: always the most likely token", CLI_REAL, offsetof(generate_args, temperature), 0, 100, NULL},
     {"top-k", "N", "sample among the N most likely; 0: all", CLI_COUNT, offsetof(generate_args, top_k), 0, 1 << 24, NULL},
+    {"top-p", "X", "and among the most likely that hold this share of the probability together; 1: all", CLI_REAL,
+     offsetof(generate_args, top_p), 1e-9, 1, NULL},
     {"seed", "N", "of the sampling", CLI_SEED, offsetof(generate_args, seed), 0, 9e15, NULL},
     {"tokenizer", "FILE", "tokenizer.json or llama2.c's tokenizer.bin, where the model carries none", CLI_TEXT,
      offsetof(generate_args, tokenizer), 0, 0, "the model's own"},
@@ -42,19 +44,31 @@ static int compare_falling(const void *a, const void *b) {
     return (x < y) - (x > y);
 }
 
-/* The id drawn from softmax(logits / temperature) over the k largest. sorted: V floats of scratch. */
+/* The smallest logit that may be drawn: among the k largest, and of these the fewest that hold top_p of their probability. sorted: V
+ * floats of scratch. */
+static double least_logit(const float *logits, float *sorted, int64_t V, const generate_args *args) {
+    int64_t k = args->top_k > 0 && args->top_k < V ? args->top_k : V;
+    if (k == V && args->top_p >= 1)
+        return -INFINITY;
+    memcpy(sorted, logits, sizeof *sorted * (size_t)V);
+    qsort(sorted, (size_t)V, sizeof *sorted, compare_falling);
+    double total = 0, sum = 0;
+    for (int64_t i = 0; i < k; i++)
+        total += exp((sorted[i] - sorted[0]) / args->temperature);
+    int64_t last = 0;
+    while (last < k - 1 && (sum += exp((sorted[last] - sorted[0]) / args->temperature)) < args->top_p * total)
+        last++;
+    return sorted[args->top_p < 1 ? last : k - 1];
+}
+
+/* The id drawn from softmax(logits / temperature) over those that may be. */
 static int32_t sample(const float *logits, float *sorted, int64_t V, const generate_args *args, uint64_t *state) {
     int32_t best = 0;
     for (int64_t i = 1; i < V; i++)
         best = logits[i] > logits[best] ? (int32_t)i : best;
     if (args->temperature == 0)
         return best;
-    double least = -INFINITY, sum = 0;
-    if (args->top_k > 0 && args->top_k < V) {
-        memcpy(sorted, logits, sizeof *sorted * (size_t)V);
-        qsort(sorted, (size_t)V, sizeof *sorted, compare_falling);
-        least = sorted[args->top_k - 1];
-    }
+    double least = least_logit(logits, sorted, V, args), sum = 0;
     for (int64_t i = 0; i < V; i++) {
         if (logits[i] >= least)
             sum += exp((logits[i] - logits[best]) / args->temperature);
@@ -68,8 +82,8 @@ static int32_t sample(const float *logits, float *sorted, int64_t V, const gener
 }
 
 typedef struct generate_state {
-    int32_t *ids; /* everything so far */
-    int64_t count;
+    int32_t *ids;           /* everything so far */
+    int64_t count, dropped; /* dropped: how many of them the decoder no longer sees */
     float *logits, *sorted;
 } generate_state;
 
@@ -107,30 +121,40 @@ static void print_piece(const gm_tokenizer *tokenizer, int32_t previous, int32_t
     fwrite(piece, 1, size, stdout);
 }
 
-/* The model sees the last `context` tokens; past that it is run on a moving window, recomputed for every token. */
+/* Feeds what the decoder has not seen. Past the context it begins again with the last half of it. */
+static gm_status next_logits(generate_state *s, gm_decoder *decoder, int64_t context, gm_error *err) {
+    if (s->count - s->dropped > context) {
+        s->dropped = s->count - (context + 1) / 2;
+        gm_decoder_rewind(decoder, 0);
+    }
+    int64_t from = s->dropped + gm_decoder_length(decoder);
+    return gm_decoder_feed(decoder, s->ids + from, s->count - from, s->logits, err);
+}
+
 static gm_status generate(generate_state *s, const generate_args *args, gm_model *model, const gm_tokenizer *tokenizer, gm_error *err) {
     const gm_model_config *cfg = gm_model_config_of(model);
     uint64_t random = args->seed;
-    int32_t bos = gm_tokenizer_bos(tokenizer);
-    for (int64_t i = 0; i < s->count; i++) {
+    int32_t bos = gm_tokenizer_bos(tokenizer), eos = gm_tokenizer_eos(tokenizer);
+    int64_t capacity = s->count + args->tokens < cfg->context ? s->count + args->tokens : cfg->context;
+    gm_decoder *decoder;
+    gm_status status = gm_decoder_create(&decoder, model, capacity, err);
+    for (int64_t i = 0; i < s->count && status == GM_OK; i++) {
         if (s->ids[i] != bos)
             print_piece(tokenizer, i ? s->ids[i - 1] : -1, s->ids[i]);
     }
-    for (int64_t i = 0; i < args->tokens && !cli_stop_asked() && !ferror(stdout); i++) {
-        int64_t T = s->count < cfg->context ? s->count : cfg->context;
-        gm_status status = gm_model_logits(model, s->ids + s->count - T, 1, T, true, s->logits, err);
-        if (status != GM_OK)
-            return status;
-        int32_t id = sample(s->logits, s->sorted, cfg->vocab, args, &random);
-        if (id == bos)
-            printf("\n\n"); /* the model begins a new text */
-        else
-            print_piece(tokenizer, s->ids[s->count - 1], id);
+    for (int64_t i = 0; i < args->tokens && status == GM_OK && !cli_stop_asked() && !ferror(stdout); i++) {
+        status = next_logits(s, decoder, cfg->context, err);
+        int32_t id = status == GM_OK ? sample(s->logits, s->sorted, cfg->vocab, args, &random) : -1;
+        if (id < 0 || id == bos || id == eos) /* the text is over: another one begins */
+            break;
+        print_piece(tokenizer, s->ids[s->count - 1], id);
         s->ids[s->count++] = id;
         fflush(stdout);
     }
-    putchar('\n');
-    return GM_OK;
+    if (status == GM_OK)
+        putchar('\n');
+    gm_decoder_free(decoder);
+    return status;
 }
 
 static int generate_run(const cli_command *command, void *arguments) {
