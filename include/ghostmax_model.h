@@ -61,6 +61,8 @@ typedef enum gm_init {
     GM_INIT_TORCH /* nn.Linear's and nn.Embedding's defaults */
 } gm_init;
 
+typedef enum gm_bos_use { GM_BOS_UNKNOWN, GM_BOS_NEVER, GM_BOS_ALWAYS } gm_bos_use; /* did training sequences begin with BOS? */
+
 typedef struct gm_model_config {
     char preset[32]; /* where the shape came from, "" when read from a file */
     gm_family family;
@@ -76,6 +78,8 @@ typedef struct gm_model_config {
     double dropout; /* on the embedding sum and both branch outputs; attention weights are never dropped */
     gm_init init;
     double init_std;
+    gm_bos_use bos;    /* set by training; a runtime's prompt must begin the same way */
+    char surgery[160]; /* "softmax -> softmax1 (ramp 100)": what training continued from under another variant; "": nothing */
     gm_variant attention;
 } gm_model_config;
 

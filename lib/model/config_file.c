@@ -9,17 +9,18 @@
 
 /* ---- the fields of gm_model_config (family and attention have places of their own) */
 
-typedef enum field_type { FIELD_WHOLE, FIELD_REAL, FIELD_BOOL, FIELD_ACT, FIELD_INIT, FIELD_TEXT } field_type;
+typedef enum field_type { FIELD_WHOLE, FIELD_REAL, FIELD_BOOL, FIELD_ACT, FIELD_INIT, FIELD_BOS, FIELD_TEXT } field_type;
 
 typedef struct field {
     const char *name;
     field_type type;
-    size_t offset;
+    size_t offset, size;
     bool training;
 } field;
 
 static const field fields[] = {
-#define GM_CONFIG(name, type, training) {#name, FIELD_##type, offsetof(gm_model_config, name), training},
+#define GM_CONFIG(name, type, training) \
+    {#name, FIELD_##type, offsetof(gm_model_config, name), sizeof((gm_model_config *)0)->name, training},
 #include "config.def"
 #undef GM_CONFIG
 };
@@ -30,10 +31,14 @@ static const struct word {
 } acts[] = {{"gelu_new", GM_ACT_GELU_TANH}, {"gelu_pytorch_tanh", GM_ACT_GELU_TANH},
             {"gelu", GM_ACT_GELU_ERF},      {"relu", GM_ACT_RELU},
             {"swiglu", GM_ACT_SWIGLU},      {NULL, 0}},
+  bos_uses[] = {{"unknown", GM_BOS_UNKNOWN}, {"never", GM_BOS_NEVER}, {"always", GM_BOS_ALWAYS}, {NULL, 0}},
   inits[] = {{"gpt2", GM_INIT_GPT2}, {"opt", GM_INIT_OPT}, {"torch", GM_INIT_TORCH}, {NULL, 0}},
   sinks[] = {{"none", GM_SINK_NONE}, {"constant", GM_SINK_CONSTANT}, {"learned", GM_SINK_LEARNED}, {NULL, 0}},
   gates[] = {{"none", GM_GATE_NONE},           {"linear", GM_GATE_LINEAR},   {"mlp", GM_GATE_MLP},
              {"all_heads", GM_GATE_ALL_HEADS}, {"channel", GM_GATE_CHANNEL}, {NULL, 0}};
+
+/* The words of a field whose value is an enum. */
+static const struct word *const field_words[] = {[FIELD_ACT] = acts, [FIELD_INIT] = inits, [FIELD_BOS] = bos_uses};
 
 static const char *word_of(const struct word *words, int value) {
     while (words->value != value)
@@ -58,9 +63,9 @@ static json_t *field_value(const gm_model_config *cfg, const field *f) {
     case FIELD_BOOL:
         return json_boolean(*(const bool *)at);
     case FIELD_ACT:
-        return json_string(word_of(acts, (int)cfg->act));
     case FIELD_INIT:
-        return json_string(word_of(inits, (int)cfg->init));
+    case FIELD_BOS:
+        return json_string(word_of(field_words[f->type], *(const int *)(const void *)at));
     case FIELD_TEXT:
         break;
     }
@@ -83,12 +88,10 @@ static bool field_set(gm_model_config *cfg, const field *f, json_t *value) {
         return json_is_boolean(value);
     case FIELD_ACT:
     case FIELD_INIT:
-        for (const struct word *w = f->type == FIELD_ACT ? acts : inits; text && w->word; w++) {
+    case FIELD_BOS:
+        for (const struct word *w = field_words[f->type]; text && w->word; w++) {
             if (strcmp(text, w->word) == 0) {
-                if (f->type == FIELD_ACT)
-                    cfg->act = (gm_act)w->value;
-                else
-                    cfg->init = (gm_init)w->value;
+                *(int *)(void *)at = w->value;
                 return true;
             }
         }
@@ -96,7 +99,7 @@ static bool field_set(gm_model_config *cfg, const field *f, json_t *value) {
     case FIELD_TEXT:
         break;
     }
-    return text && (size_t)snprintf(at, sizeof cfg->preset, "%s", text) < sizeof cfg->preset;
+    return text && (size_t)snprintf(at, f->size, "%s", text) < f->size;
 }
 
 static bool field_equal(const gm_model_config *a, const gm_model_config *b, const field *f) {
@@ -305,7 +308,8 @@ static json_t *config_make(const gm_model_config *cfg) {
     json_t *rest = json_object();
     json_object_set_new(root, "ghostmax", rest);
     for (int i = 0; i < GM_COUNT(fields); i++) {
-        if (!family_says(f, fields[i].offset) && (fields[i].training || !stock))
+        bool empty = fields[i].type == FIELD_TEXT && !*((const char *)cfg + fields[i].offset);
+        if (!family_says(f, fields[i].offset) && (fields[i].training || !stock) && !empty)
             json_object_set_new(rest, fields[i].name, field_value(cfg, &fields[i]));
     }
     return root;

@@ -12,7 +12,8 @@ static void add_model(json_t *id, const gm_model_config *c) {
 #define MODEL_ACT MODEL_WHOLE
 #define MODEL_INIT MODEL_WHOLE
 #define MODEL_REAL(field) json_real(c->field)
-#define MODEL_TEXT(field) NULL /* the preset's name says nothing that the fields do not */
+#define MODEL_TEXT(field) NULL /* words for readers: the preset's name says nothing that the fields do not */
+#define MODEL_BOS(field) NULL  /* the data's identity says it */
 #define GM_CONFIG(field, type, training) \
     json_object_set_new(id, json_object_get(id, #field) ? "model_" #field : #field, MODEL_##type(field));
     json_object_set_new(id, "family", json_integer((json_int_t)c->family));

@@ -391,6 +391,7 @@ gm_status gm_train_run(const gm_ctx *ctx, const gm_model_config *cfg, const gm_d
     gm_status status = GM_OK;
     GM_TRY_GOTO(record_load(&r, &finished, result, err));
     if (!finished) {
+        checked.bos = gm_data_bos(data) ? GM_BOS_ALWAYS : GM_BOS_NEVER;
         GM_TRY_GOTO(run_begin(&r, &checked, err));
         status = run_steps(&r, callback, user, err);
         if (status != GM_OK && status != GM_EDIVERGED)

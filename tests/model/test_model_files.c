@@ -74,6 +74,8 @@ static char *text_of(const char *path) {
 
 static void round_trip(const char *preset, const char *overrides, const char *variant, const char *model_type) {
     gm_model *m = model_make(preset, overrides, variant), *back = NULL;
+    m->cfg.bos = GM_BOS_NEVER;
+    strcpy(m->cfg.surgery, "softmax -> it");
     model_save(m);
     gm_error err;
     if (gm_model_load(&back, ctx, folder, &err) != GM_OK)
@@ -84,6 +86,8 @@ static void round_trip(const char *preset, const char *overrides, const char *va
     gm_variant_format(spec_b, sizeof spec_b, &b->attention);
     assert_string_equal(spec_a, spec_b);
     assert_string_equal(a->preset, b->preset);
+    assert_string_equal(a->surgery, b->surgery);
+    assert_int_equal(a->bos, b->bos);
     assert_true(a->family == b->family && a->vocab == b->vocab && a->context == b->context && a->layers == b->layers &&
                 a->heads == b->heads && a->kv_heads == b->kv_heads && a->width == b->width && a->head_dim == b->head_dim &&
                 a->ffn == b->ffn && a->act == b->act && a->rms_norm == b->rms_norm && a->rope == b->rope && a->bias == b->bias &&
