@@ -51,6 +51,18 @@ const gm_variant_info *gm_variant_list(int index);
  * Errors: GM_EINVAL (an empty list, a spec that is wrong or stands there twice, more than `capacity`). */
 gm_status gm_variants_parse(gm_variant *out, int capacity, int *count, const char *list, gm_error *err);
 
+/* ---- numbers in files ------------------------------------------------------------------------------------------------- */
+
+typedef enum gm_dtype {
+    GM_DTYPE_F32,
+    GM_DTYPE_F16,
+    GM_DTYPE_BF16,
+    GM_DTYPE_Q8_0, /* ggml's: blocks of 32 int8 with an f16 scale */
+} gm_dtype;
+const char *gm_dtype_name(gm_dtype type); /* "f32", "f16", "bf16", "q8_0" */
+/* Errors: GM_EINVAL naming the known ones. Test: tests/io/test_dtype.c */
+gm_status gm_dtype_parse(gm_dtype *out, const char *name, gm_error *err);
+
 /* ---- model configuration --------------------------------------------------------------------------------------------- */
 
 typedef enum gm_family { GM_FAMILY_GPT2, GM_FAMILY_OPT, GM_FAMILY_LLAMA } gm_family;

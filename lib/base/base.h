@@ -77,6 +77,7 @@ typedef struct gm_writer {
 gm_status gm_writer_open(gm_writer *w, const char *path, gm_error *err);
 void gm_writer_put(gm_writer *w, const void *bytes, size_t n); /* errors are kept until commit */
 gm_status gm_writer_commit(gm_writer *w, gm_error *err);
+void gm_writer_abort(gm_writer *w);
 /* The whole of it in one call. */
 gm_status gm_file_write(const char *path, const void *bytes, size_t n, gm_error *err);
 

@@ -79,6 +79,12 @@ gm_status gm_writer_commit(gm_writer *w, gm_error *err) {
     return gm_fail_errno(err, "cannot write '%s'; what was there before is unchanged", w->path);
 }
 
+void gm_writer_abort(gm_writer *w) {
+    fclose(w->stream);
+    w->stream = NULL;
+    unlink(w->temporary);
+}
+
 gm_status gm_file_write(const char *path, const void *bytes, size_t n, gm_error *err) {
     gm_writer w;
     GM_TRY(gm_writer_open(&w, path, err));
