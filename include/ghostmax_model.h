@@ -176,6 +176,7 @@ typedef struct gm_data_options {
     int64_t context;       /* T of the sequences */
     const char *tokenizer; /* use this tokenizer file instead of building one */
     bool for_model;        /* a trained model reads it: a text whose tokenizer would have to be built is refused (GM_EINVAL) */
+    bool whole;            /* a file as one piece, not split: gm_data_text gives it, there are no sequences; context counts for nothing */
 } gm_data_options;
 
 /* What a source brings when nothing else is said: one table, printed by --help. */
@@ -217,6 +218,12 @@ bool gm_data_backcopy_mask(const gm_data *d, const int32_t *x, int64_t count, ui
 /* bb only: losses [count, T] in nats of the best possible model on this data's own x and y: 0 on back-copies, else -ln of the bigram
  * row (a model's excess risk is its loss minus this). false for other sources. */
 bool gm_data_optimal_losses(const gm_data *d, const int32_t *x, const int32_t *y, int64_t count, double *losses);
+/* All tokens of a file, in order, without BOS, whatever the split; and the bytes of its text. 0 for stories and bb. Test:
+ * tests/measure/test_evaluate.c */
+int64_t gm_data_text_tokens(const gm_data *d);
+int64_t gm_data_text_bytes(const gm_data *d);
+/* Tokens first .. first + count - 1 of these. */
+void gm_data_text(const gm_data *d, int64_t first, int64_t count, int32_t *ids);
 /* The whole text of `d` as a token file, which opens to the same data (same split, sequences and identity) without tokenizing again.
  * Errors: GM_EUNSUPPORTED (stories and bb have no end), GM_EIO. Test: tests/data/test_data.c (token_files_are_their_text) */
 gm_status gm_data_write_tokens(const gm_data *d, const char *path, gm_error *err);
@@ -299,6 +306,29 @@ gm_status gm_train_run(const gm_ctx *ctx, const gm_model_config *cfg, const gm_d
                        const char *folder, gm_train_callback callback, void *user, gm_train_result *result, gm_error *err);
 
 /* ---- measuring and quantizing: results as JSON text (the contract's fields), freed with free() ----------------------------------- */
+
+typedef struct gm_eval_options {
+    int64_t batch;     /* sequences or windows at a time; 0: 8 */
+    int64_t sequences; /* at most this many validation sequences; 0: all */
+    /* > 0: not the validation sequences but the whole text (gm_data_options.whole), as the Hugging Face perplexity recipe reads it: windows
+     * of `context` tokens that move by `stride`. A window scores the tokens that no window before it held; of these the very first token
+     * of a window has no context and is not scored, so with stride = context one in `context` is left out. BOS, when the data has it,
+     * stands once, before the text. 1 <= stride <= context. */
+    int64_t stride, context;
+} gm_eval_options;
+typedef struct gm_eval_result {
+    double loss;          /* nats per scored token, each counted once */
+    double recipe_loss;   /* windows only: the mean of the windows' means, each weighted by one less than its new tokens: the recipe to the
+                             letter, which counts every window's scored tokens short by one (NaN without windows) */
+    double bits_per_byte; /* NaN where bytes have no meaning (bb) */
+    int64_t tokens, sequences; /* scored; sequences or windows */
+} gm_eval_result;
+/* Called after every batch; return true to stop (GM_ESTOPPED). */
+typedef bool (*gm_eval_callback)(void *user, int64_t done, int64_t total);
+/* Errors: GM_EINVAL (a stride over a stream or beyond the context, a text with nothing to score), GM_ENOMEM, those of gm_model_loss. Test:
+ * tests/measure/test_evaluate.c */
+gm_status gm_model_eval(gm_model *m, const gm_data *data, const gm_eval_options *options, gm_eval_callback callback, void *user,
+                        gm_eval_result *result, gm_error *err);
 
 typedef struct gm_measure_options {
     int64_t sequences, batch, context; /* 0: 64 sequences, 8 per batch, the model's context */

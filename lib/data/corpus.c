@@ -352,24 +352,46 @@ gm_status gm_corpus_open(gm_data *d, const gm_data_options *o, gm_error *err) {
     }
     GM_TRY(gm_file_open(&c->file, o->source, err));
     GM_TRY(gm_token_file_is(&c->file) ? read_tokens(d, c, o, err) : read_text(d, c, o, err));
-    bool found = false;
-    if (c->grains[c->grain_count].token > 0)
+    bool found = o->whole;
+    if (!found && c->grains[c->grain_count].token > 0)
         GM_TRY(make_split(c, d->context, d->bos, &found, err));
     if (!found)
         return too_short(c, o, d->tokenizer, err);
-    const gm_side *validation = &c->sides[true];
-    d->validation_count = validation->runs[validation->count].windows;
-    c->stride = coprime_stride(d->validation_count);
-    d->train_tokens = (int64_t)c->sides[false].tokens;
-    d->bytes_per_token = (double)validation->bytes / (double)validation->tokens;
+    if (!o->whole) {
+        const gm_side *validation = &c->sides[true];
+        d->validation_count = validation->runs[validation->count].windows;
+        c->stride = coprime_stride(d->validation_count);
+        d->train_tokens = (int64_t)c->sides[false].tokens;
+        d->bytes_per_token = (double)validation->bytes / (double)validation->tokens;
+    }
     snprintf(d->identity, sizeof d->identity, "text %016llx, %llu tokens, %s %lld %016llx%s", (unsigned long long)c->hash,
              (unsigned long long)c->grains[c->grain_count].token, gm_tokenizer_kind(d->tokenizer), (long long)d->tokenizer->vocab,
              (unsigned long long)d->tokenizer->hash, d->bos ? ", bos" : "");
     return GM_OK;
 }
 
+/* The text behind d, NULL for a stream. */
+static const gm_corpus *text_of(const gm_data *d) {
+    return d->fill == corpus_fill ? d->source : NULL;
+}
+
+int64_t gm_data_text_tokens(const gm_data *d) {
+    const gm_corpus *c = text_of(d);
+    return c ? (int64_t)c->grains[c->grain_count].token : 0;
+}
+
+int64_t gm_data_text_bytes(const gm_data *d) {
+    const gm_corpus *c = text_of(d);
+    return c ? (int64_t)c->grains[c->grain_count].byte : 0;
+}
+
+void gm_data_text(const gm_data *d, int64_t first, int64_t count, int32_t *ids) {
+    for (int64_t i = 0; i < count; i++)
+        ids[i] = gm_corpus_token(text_of(d), first + i);
+}
+
 gm_status gm_data_write_tokens(const gm_data *d, const char *path, gm_error *err) {
-    if (d->fill != corpus_fill)
+    if (!text_of(d))
         return gm_fail(err, GM_EUNSUPPORTED, "a stream has no end, so it makes no token file; give a text file");
     return gm_token_file_write(d->source, d->tokenizer, path, err);
 }

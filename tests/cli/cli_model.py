@@ -43,6 +43,18 @@ class Model(Case):
         self.assertRegex(shown, r"\r\d+/\d+ sequences")
         self.assertIn("\nloss  ", shown)
 
+    def test_eval_of_a_whole_text_in_windows(self):
+        data = self.text()
+        self.ok(*self.train("m", "--quiet", steps=2, data=data))
+        counts = json.loads(self.ok("tokenize", data, "--tokenizer", self.path("m", "tokenizer.json"), "--json"))
+        windows = ["eval", self.path("m"), "--data", data, "--json", "--threads", 1, "--stride"]
+        half = json.loads(self.ok(*windows, 8))
+        self.assertGreaterEqual(half["tokens"], counts["train_tokens"] + counts["validation_tokens"])  # all of it, split or not
+        self.assertAlmostEqual(half["recipe_ppl"], half["ppl"], delta=1e-2 * half["ppl"])
+        self.assertEqual(json.loads(self.ok(*windows, 8, "--no-bos"))["tokens"], half["tokens"] - 1)  # BOS gave the first its context
+        for words, arguments in ((["stride"], [17]), (["--stride"], [8, "--data", "stories"])):
+            self.fails(2, words, *windows, *arguments)
+
     def test_a_model_without_its_tokenizer(self):
         data, tokens = self.text(), self.path("text.tokens")
         self.ok(*self.train("m", "--quiet", steps=2, data=data))
