@@ -329,10 +329,15 @@ static char *dump(json_t *root) {
     return NULL;
 }
 
-gm_status gm_config_file_write(const gm_model_config *cfg, const char *path, gm_error *err) {
+char *gm_config_json(const gm_model_config *cfg) {
     json_t *root = config_make(cfg);
     char *json = root ? dump(root) : NULL;
     json_decref(root);
+    return json;
+}
+
+gm_status gm_config_file_write(const gm_model_config *cfg, const char *path, gm_error *err) {
+    char *json = gm_config_json(cfg);
     gm_text text = {0};
     gm_text_add(&text, "%s\n", json ? json : "");
     gm_status status = json && !text.failed ? gm_file_write(path, text.data, text.size, err) : gm_fail_memory(err, 4096);
@@ -500,21 +505,27 @@ static gm_status read_config(gm_model_config *cfg, json_t *root, const char *pat
     return GM_OK;
 }
 
+gm_status gm_config_parse(gm_model_config *cfg, const void *bytes, size_t n, const char *name, gm_error *err) {
+    *cfg = (gm_model_config){0};
+    json_error_t wrong;
+    json_t *root = json_loadb(bytes, n, JSON_REJECT_DUPLICATES, &wrong);
+    gm_status status;
+    if (!root)
+        status = gm_fail_at(err, GM_EFORMAT, wrong.position, "%s: not JSON: %s (line %d, byte %d)", name, wrong.text, wrong.line,
+                            wrong.position);
+    else if (!json_is_object(root))
+        status = gm_fail_at(err, GM_EFORMAT, 0, "%s: not a model's config: it is not an object", name);
+    else
+        status = read_config(cfg, root, name, err);
+    json_decref(root);
+    return status;
+}
+
 gm_status gm_config_file_read(gm_model_config *cfg, const char *path, gm_error *err) {
     *cfg = (gm_model_config){0};
     gm_file file;
     GM_TRY(gm_file_open(&file, path, err));
-    json_error_t wrong;
-    json_t *root = json_loadb((const char *)file.data, file.size, JSON_REJECT_DUPLICATES, &wrong);
-    gm_status status;
-    if (!root)
-        status = gm_fail_at(err, GM_EFORMAT, wrong.position, "%s: not JSON: %s (line %d, byte %d)", path, wrong.text, wrong.line,
-                            wrong.position);
-    else if (!json_is_object(root))
-        status = gm_fail_at(err, GM_EFORMAT, 0, "%s: not a model's config: it is not an object", path);
-    else
-        status = read_config(cfg, root, path, err);
-    json_decref(root);
+    gm_status status = gm_config_parse(cfg, file.data, file.size, path, err);
     gm_file_close(&file);
     return status;
 }

@@ -14,6 +14,11 @@ gm_status gm_config_file_write(const gm_model_config *cfg, const char *path, gm_
  * GM_EUNSUPPORTED (another architecture, or a key that changes the mathematics in a way that this library has not), GM_EIO. */
 gm_status gm_config_file_read(gm_model_config *cfg, const char *path, gm_error *err);
 
+/* The same without a file: the text of config.json (freed with free(); NULL: no memory), and what such a text says; `name` stands for the
+ * path in messages. */
+char *gm_config_json(const gm_model_config *cfg);
+gm_status gm_config_parse(gm_model_config *cfg, const void *bytes, size_t n, const char *name, gm_error *err);
+
 /* A number for everything that decides what the model computes from its weights: equal for equal mathematics. */
 uint64_t gm_config_fingerprint(const gm_model_config *cfg);
 

@@ -39,6 +39,13 @@ int64_t gm_gate_cols(const gm_model_config *c);
 int gm_params_layout(const gm_model_config *cfg, gm_param *out);
 void gm_params_describe(const gm_model_config *cfg, int index, gm_param *out);
 
+/* The rows of a parameter that a file may hold as a tensor of its own: all, those of q, k, v in WQKV and BQKV, of gate and up in W1 and
+ * B1. *count 0: this model has no such part (all rows are "up" without a gate). */
+typedef enum gm_part { GM_PART_WHOLE, GM_PART_Q, GM_PART_K, GM_PART_V, GM_PART_GATE, GM_PART_UP } gm_part;
+void gm_param_part(const gm_model_config *cfg, const gm_param *p, gm_part part, int64_t *first, int64_t *count);
+/* Is it a vector in files? (Tables and matrices with one column are not.) */
+bool gm_param_is_vector(const gm_param *p);
+
 enum gm_param_slot {
 #define GM_PARAM(SLOT, ...) GM_P_##SLOT,
 #include "params.def"

@@ -11,11 +11,11 @@
 
 /* ---- the tables */
 
-typedef enum row_part { WHOLE, Q, K, V, GATE, UP } row_part; /* which rows of our tensor */
+enum { WHOLE = GM_PART_WHOLE, Q = GM_PART_Q, K = GM_PART_K, V = GM_PART_V, GATE = GM_PART_GATE, UP = GM_PART_UP };
 
 typedef struct mapping {
     int slot;
-    row_part part;
+    gm_part part;           /* which rows of our tensor */
     bool transposed;  /* GPT-2's Conv1D keeps [in, out] */
     const char *name; /* after the family's prefix, and after the block's in a block */
 } mapping;
@@ -113,27 +113,6 @@ typedef struct file_tensor {
     int64_t offset, row_stride, col_stride; /* of element (i, j) in the arena */
 } file_tensor;
 
-static bool is_vector(gm_param_kind kind) {
-    return kind == GM_PARAM_BIAS || kind == GM_PARAM_NORM_GAIN || kind == GM_PARAM_NORM_BIAS || kind == GM_PARAM_SINK ||
-           kind == GM_PARAM_GATE_BIAS;
-}
-
-/* The rows of a part; count 0: this model has no such part. */
-static void part_rows(const gm_model_config *c, const gm_param *p, row_part part, int64_t *first, int64_t *count) {
-    int64_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
-    bool glu = c->act == GM_ACT_SWIGLU;
-    const int64_t parts[][2] = {
-        [WHOLE] = {0, p->rows},
-        [Q] = {0, q},
-        [K] = {q, kv},
-        [V] = {q + kv, kv},
-        [GATE] = {0, glu ? c->ffn : 0},
-        [UP] = {glu ? c->ffn : 0, c->ffn}, /* all there is without a gate */
-    };
-    *first = parts[part][0];
-    *count = parts[part][1];
-}
-
 /* Writes the tensors of one parameter to out (NULL: only counts); returns how many. */
 static int param_tensors(const gm_model_config *c, const gm_param *p, file_tensor *out) {
     int count = 0;
@@ -144,13 +123,13 @@ static int param_tensors(const gm_model_config *c, const gm_param *p, file_tenso
         int64_t first = 0, rows = 0;
         if (map->slot != p->slot)
             continue;
-        part_rows(c, p, map->part, &first, &rows);
+        gm_param_part(c, p, map->part, &first, &rows);
         if (rows == 0)
             continue;
         if (out) {
             file_tensor *t = &out[count];
             *t = (file_tensor){.rows = rows, .offset = p->offset + first * p->cols, .row_stride = p->cols, .col_stride = 1};
-            if (!is_vector(p->kind))
+            if (!gm_param_is_vector(p))
                 t->cols = p->cols;
             if (map->transposed) {
                 t->rows = p->cols, t->cols = rows;

@@ -65,6 +65,26 @@ void gm_params_describe(const gm_model_config *cfg, int index, gm_param *out) {
     visit(cfg, index, out);
 }
 
+bool gm_param_is_vector(const gm_param *p) {
+    return p->kind == GM_PARAM_BIAS || p->kind == GM_PARAM_NORM_GAIN || p->kind == GM_PARAM_NORM_BIAS || p->kind == GM_PARAM_SINK ||
+           p->kind == GM_PARAM_GATE_BIAS;
+}
+
+void gm_param_part(const gm_model_config *c, const gm_param *p, gm_part part, int64_t *first, int64_t *count) {
+    int64_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
+    bool glu = c->act == GM_ACT_SWIGLU;
+    const int64_t parts[][2] = {
+        [GM_PART_WHOLE] = {0, p->rows},
+        [GM_PART_Q] = {0, q},
+        [GM_PART_K] = {q, kv},
+        [GM_PART_V] = {q + kv, kv},
+        [GM_PART_GATE] = {0, glu ? c->ffn : 0},
+        [GM_PART_UP] = {glu ? c->ffn : 0, c->ffn},
+    };
+    *first = parts[part][0];
+    *count = parts[part][1];
+}
+
 /* ---- initial values: drawn from (seed, tensor name, element), so that variants share what they share */
 
 static void fill_normal(float *x, int64_t n, uint64_t key, double std) {
