@@ -26,6 +26,7 @@ find include lib cli bench examples -name '*.[ch]' -o -name '*.def' -o -name '*.
         may["train"]   = "base ops model data io"  # ops: the optimizer is a layer too
         may["measure"] = "base ops model data io"
         may["quant"]   = "base ops model data io"
+        may["convert"] = "base model data io"
         may["lab"]     = "base train measure quant report data io model"
         may["cli"]     = ""
         may["bench"]   = ""

@@ -204,8 +204,8 @@ static double *oracle_ffn(oracle *o, const double *x, int layer, int64_t R) {
     return oracle_linear(o, y, oracle_weight(o, GM_P_W2, layer), oracle_weight(o, GM_P_B2, layer), R, F, c->width);
 }
 
-/* The sum of -ln P(target) over targets >= 0, in nats; losses [B*T] when not NULL. */
-static double oracle_loss(oracle *o, const int32_t *tokens, const int32_t *targets, int64_t B, int64_t T, double *losses) {
+/* Logits [B*T, V]; valid until the next call. */
+static const double *oracle_logits(oracle *o, const int32_t *tokens, int64_t B, int64_t T) {
     const gm_model_config *c = o->cfg;
     int64_t R = B * T, C = c->width, HD = c->heads * c->head_dim, QKV = HD + 2 * c->kv_heads * c->head_dim;
     o->memory_at = 0;
@@ -230,12 +230,18 @@ static double oracle_loss(oracle *o, const int32_t *tokens, const int32_t *targe
             x[i] += ffn[i];
     }
     double *nf = oracle_norm(o, x, oracle_weight(o, GM_P_NORMF_G, -1), oracle_weight(o, GM_P_NORMF_B, -1), R);
-    double *logits = oracle_linear(o, nf, c->tied ? wte : oracle_weight(o, GM_P_HEAD, -1), NULL, R, C, c->vocab);
+    return oracle_linear(o, nf, c->tied ? wte : oracle_weight(o, GM_P_HEAD, -1), NULL, R, C, c->vocab);
+}
+
+/* The sum of -ln P(target) over targets >= 0, in nats; losses [B*T] when not NULL. */
+static inline double oracle_loss(oracle *o, const int32_t *tokens, const int32_t *targets, int64_t B, int64_t T, double *losses) {
+    int64_t V = o->cfg->vocab;
+    const double *logits = oracle_logits(o, tokens, B, T);
     double sum = 0;
-    for (int64_t r = 0; r < R; r++) {
-        const double *row = logits + r * c->vocab;
+    for (int64_t r = 0; r < B * T; r++) {
+        const double *row = logits + r * V;
         double z = 0;
-        for (int64_t v = 0; v < c->vocab; v++)
+        for (int64_t v = 0; v < V; v++)
             z += exp(row[v] - row[0]);
         double loss = targets[r] < 0 ? 0 : row[0] + log(z) - row[targets[r]];
         sum += loss;
