@@ -11,7 +11,12 @@
 
 /* ---- the tables */
 
-enum { WHOLE = GM_PART_WHOLE, Q = GM_PART_Q, K = GM_PART_K, V = GM_PART_V, GATE = GM_PART_GATE, UP = GM_PART_UP };
+#define WHOLE GM_PART_WHOLE
+#define Q GM_PART_Q
+#define K GM_PART_K
+#define V GM_PART_V
+#define GATE GM_PART_GATE
+#define UP GM_PART_UP
 
 typedef struct mapping {
     int slot;
