@@ -65,7 +65,14 @@ gm_status gm_dtype_parse(gm_dtype *out, const char *name, gm_error *err);
 
 /* ---- model configuration --------------------------------------------------------------------------------------------- */
 
-typedef enum gm_family { GM_FAMILY_GPT2, GM_FAMILY_OPT, GM_FAMILY_LLAMA } gm_family;
+typedef enum gm_family {
+    GM_FAMILY_GPT2,
+    GM_FAMILY_OPT,
+    GM_FAMILY_LLAMA,
+    GM_FAMILY_MISTRAL, /* llama's block under other names in config.json; a window */
+    GM_FAMILY_QWEN2,   /* with qkv_bias */
+    GM_FAMILY_QWEN3,   /* with qk_norm */
+} gm_family;
 typedef enum gm_act { GM_ACT_GELU_TANH, GM_ACT_GELU_ERF, GM_ACT_RELU, GM_ACT_SWIGLU } gm_act;
 typedef enum gm_init {
     GM_INIT_GPT2 /* N(0, .02), residual projections / sqrt(2L) */,
@@ -74,6 +81,13 @@ typedef enum gm_init {
 } gm_init;
 
 typedef enum gm_bos_use { GM_BOS_UNKNOWN, GM_BOS_NEVER, GM_BOS_ALWAYS } gm_bos_use; /* did training sequences begin with BOS? */
+/* How the rotary angles of a position, position * f_i, differ from f_i = theta^(-2i/D) (docs/numerics.md). */
+typedef enum gm_rope_scaling {
+    GM_ROPE_PLAIN,
+    GM_ROPE_LINEAR, /* f_i / factor */
+    GM_ROPE_LLAMA3, /* wavelengths above original_context / low_freq: / factor; below original_context / high_freq: as they are; between: a
+                       blend */
+} gm_rope_scaling;
 
 typedef struct gm_model_config {
     char preset[32]; /* where the shape came from, "" when read from a file */
@@ -92,6 +106,11 @@ typedef struct gm_model_config {
     double init_std;
     gm_bos_use bos;    /* set by training; a runtime's prompt must begin the same way */
     char surgery[160]; /* "softmax -> softmax1 (ramp 100)": what training continued from under another variant; "": nothing */
+    bool qkv_bias;     /* biases in the q, k, v projections alone (bias is false) */
+    bool qk_norm;      /* an RMS norm over each head of q and of k, gains [head_dim], before the rotary positions */
+    gm_rope_scaling rope_scaling;
+    double rope_factor, rope_low_freq, rope_high_freq; /* 0 where rope_scaling does not use them; so below */
+    int64_t rope_original_context;
     gm_variant attention;
 } gm_model_config;
 

@@ -14,11 +14,11 @@ static const char alignment_key[] = "general.alignment";
 static const struct {
     const char *name;
     size_t bytes; /* 0: of no fixed size */
-} value_types[GM_GGUF_TYPES] = {[GM_GGUF_U8] = {"u8", 1},     [GM_GGUF_I8] = {"i8", 1},       [GM_GGUF_U16] = {"u16", 2},
-                                [GM_GGUF_I16] = {"i16", 2},   [GM_GGUF_U32] = {"u32", 4},     [GM_GGUF_I32] = {"i32", 4},
-                                [GM_GGUF_F32] = {"f32", 4},   [GM_GGUF_BOOL] = {"bool", 1},   [GM_GGUF_TEXT] = {"text", 0},
-                                [GM_GGUF_ARRAY] = {"array", 0}, [GM_GGUF_U64] = {"u64", 8},   [GM_GGUF_I64] = {"i64", 8},
-                                [GM_GGUF_F64] = {"f64", 8}};
+} value_types[GM_GGUF_TYPES] = {
+    [GM_GGUF_U8] = {"u8", 1},     [GM_GGUF_I8] = {"i8", 1},       [GM_GGUF_U16] = {"u16", 2}, [GM_GGUF_I16] = {"i16", 2},
+    [GM_GGUF_U32] = {"u32", 4},   [GM_GGUF_I32] = {"i32", 4},     [GM_GGUF_F32] = {"f32", 4}, [GM_GGUF_BOOL] = {"bool", 1},
+    [GM_GGUF_TEXT] = {"text", 0}, [GM_GGUF_ARRAY] = {"array", 0}, [GM_GGUF_U64] = {"u64", 8}, [GM_GGUF_I64] = {"i64", 8},
+    [GM_GGUF_F64] = {"f64", 8}};
 
 /* ggml's types: elements and bytes of a block. Those that gm_dtype has not are understood as sizes, so that the rest of their file is. */
 static const struct {
@@ -83,7 +83,7 @@ typedef struct cursor {
     gm_error *err;
 } cursor;
 
-#define BAD(c, offset, format, ...)                                                                                                  \
+#define BAD(c, offset, format, ...)                                                                                                 \
     gm_fail_at((c)->err, GM_EFORMAT, (int64_t)(offset), "%s: not a good GGUF file: " format " (byte %zu); get it again", (c)->path, \
                __VA_ARGS__, (size_t)(offset))
 
@@ -225,8 +225,8 @@ static gm_status check_places(cursor *c, gm_gguf *g) {
     for (int64_t i = 0; i < g->tensor_count; i++) {
         gm_gguf_tensor *t = &g->tensors[i];
         if (begin > c->size || t->bytes > c->size - begin || t->at > c->size - begin - t->bytes)
-            return BAD(c, GM_MIN(begin, c->size), "tensor '%s' (%zu bytes at offset %zu of the data) goes past the end of the file", t->name,
-                       t->bytes, t->at);
+            return BAD(c, GM_MIN(begin, c->size), "tensor '%s' (%zu bytes at offset %zu of the data) goes past the end of the file",
+                       t->name, t->bytes, t->at);
         if (t->at != at)
             return BAD(c, begin + t->at, "tensor '%s' is at offset %zu of the data, it should be at %zu: it %s", t->name, t->at, at,
                        t->at < at ? "overlaps another or is out of order" : "leaves a hole");

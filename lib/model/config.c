@@ -1,6 +1,7 @@
 /* config.c -- model configurations: presets, the rules between dimensions, and what a model costs before it exists. */
 #include "model.h"
 
+#include <math.h>
 #include <string.h>
 
 typedef struct preset {
@@ -59,6 +60,29 @@ gm_status gm_model_config_preset(gm_model_config *cfg, const char *name, gm_erro
 
 static const int64_t dimension_max = 1 << 24; /* far past any model; keeps every product below inside int64 */
 
+/* Fields that the scaling does not use become 0: equal models have equal configurations. */
+static gm_status check_rope_scaling(gm_model_config *c, gm_error *err) {
+    if (c->rope_scaling != GM_ROPE_LLAMA3)
+        c->rope_low_freq = c->rope_high_freq = 0, c->rope_original_context = 0;
+    if (c->rope_scaling == GM_ROPE_PLAIN) {
+        c->rope_factor = 0;
+        return GM_OK;
+    }
+    if (!c->rope)
+        return gm_fail(err, GM_EINVAL, "rope scaling without rotary positions; give rope=yes too");
+    if (!(c->rope_factor >= 1 && c->rope_factor <= 1e6))
+        return gm_fail(err, GM_EINVAL, "rope factor is %g, it must be 1..1e6", c->rope_factor);
+    if (c->rope_scaling == GM_ROPE_LINEAR)
+        return GM_OK;
+    if (!(c->rope_low_freq > 0 && c->rope_high_freq > c->rope_low_freq && c->rope_high_freq <= 1e6))
+        return gm_fail(err, GM_EINVAL, "rope low and high frequency factors are %g and %g; they must be positive, the high one larger",
+                       c->rope_low_freq, c->rope_high_freq);
+    if (c->rope_original_context < 1 || c->rope_original_context > dimension_max)
+        return gm_fail(err, GM_EINVAL, "rope original context is %lld, it must be 1..%lld", (long long)c->rope_original_context,
+                       (long long)dimension_max);
+    return GM_OK;
+}
+
 gm_status gm_model_config_check(gm_model_config *cfg, gm_error *err) {
     gm_model_config c = *cfg;
     if (c.kv_heads == 0)
@@ -94,6 +118,9 @@ gm_status gm_model_config_check(gm_model_config *cfg, gm_error *err) {
         return gm_fail(err, GM_EINVAL, "norm eps is %g, it must be in (0, 1)", c.norm_eps);
     if (c.rope && !(c.rope_theta > 0))
         return gm_fail(err, GM_EINVAL, "rope theta is %g, it must be positive", c.rope_theta);
+    GM_TRY(check_rope_scaling(&c, err));
+    if (c.bias)
+        c.qkv_bias = false; /* said already */
     if (!(c.dropout >= 0 && c.dropout < 1))
         return gm_fail(err, GM_EINVAL, "dropout is %g, it must be in [0, 1)", c.dropout);
     if (!(c.init_std > 0 && c.init_std < 10))
@@ -128,6 +155,27 @@ int64_t gm_gate_rows(const gm_model_config *c) {
 int64_t gm_gate_cols(const gm_model_config *c) {
     bool slice = c->attention.gate == GM_GATE_LINEAR || c->attention.gate == GM_GATE_MLP;
     return slice ? c->width / c->heads : c->width;
+}
+
+/* ---- rotary frequencies */
+
+/* Llama 3's rule: a pair whose wavelength 2 pi / f fits the original context more than high_freq times was learned in full and stays; one
+ * that fits less than low_freq times is stretched by factor; between, the share of f that stays goes linearly from 0 to 1. */
+static double llama3_frequency(const gm_model_config *c, double f) {
+    double turns = (double)c->rope_original_context * f / (2 * acos(-1));
+    double stays = (turns - c->rope_low_freq) / (c->rope_high_freq - c->rope_low_freq);
+    stays = GM_MIN(GM_MAX(stays, 0), 1);
+    return stays * f + (1 - stays) * f / c->rope_factor;
+}
+
+void gm_rope_frequencies(const gm_model_config *c, double *f) {
+    for (int64_t i = 0; i < c->head_dim / 2; i++) {
+        f[i] = pow(c->rope_theta, -2.0 * (double)i / (double)c->head_dim);
+        if (c->rope_scaling == GM_ROPE_LINEAR)
+            f[i] /= c->rope_factor;
+        else if (c->rope_scaling == GM_ROPE_LLAMA3)
+            f[i] = llama3_frequency(c, f[i]);
+    }
 }
 
 /* ---- what it costs */

@@ -9,18 +9,18 @@
 
 /* ---- the fields of gm_model_config (family and attention have places of their own) */
 
-typedef enum field_type { FIELD_WHOLE, FIELD_REAL, FIELD_BOOL, FIELD_ACT, FIELD_INIT, FIELD_BOS, FIELD_TEXT } field_type;
+typedef enum field_type { FIELD_WHOLE, FIELD_REAL, FIELD_BOOL, FIELD_ACT, FIELD_INIT, FIELD_BOS, FIELD_ROPE, FIELD_TEXT } field_type;
+typedef enum field_use { FIELD_MATH, FIELD_EXTRA, FIELD_TRAINING } field_use;
 
 typedef struct field {
     const char *name;
     field_type type;
     size_t offset, size;
-    bool training;
+    field_use use;
 } field;
 
 static const field fields[] = {
-#define GM_CONFIG(name, type, training) \
-    {#name, FIELD_##type, offsetof(gm_model_config, name), sizeof((gm_model_config *)0)->name, training},
+#define GM_CONFIG(name, type, use) {#name, FIELD_##type, offsetof(gm_model_config, name), sizeof((gm_model_config *)0)->name, FIELD_##use},
 #include "config.def"
 #undef GM_CONFIG
 };
@@ -33,12 +33,13 @@ static const struct word {
             {"swiglu", GM_ACT_SWIGLU},      {NULL, 0}},
   bos_uses[] = {{"unknown", GM_BOS_UNKNOWN}, {"never", GM_BOS_NEVER}, {"always", GM_BOS_ALWAYS}, {NULL, 0}},
   inits[] = {{"gpt2", GM_INIT_GPT2}, {"opt", GM_INIT_OPT}, {"torch", GM_INIT_TORCH}, {NULL, 0}},
+  ropes[] = {{"default", GM_ROPE_PLAIN}, {"linear", GM_ROPE_LINEAR}, {"llama3", GM_ROPE_LLAMA3}, {NULL, 0}},
   sinks[] = {{"none", GM_SINK_NONE}, {"constant", GM_SINK_CONSTANT}, {"learned", GM_SINK_LEARNED}, {NULL, 0}},
   gates[] = {{"none", GM_GATE_NONE},           {"linear", GM_GATE_LINEAR},   {"mlp", GM_GATE_MLP},
              {"all_heads", GM_GATE_ALL_HEADS}, {"channel", GM_GATE_CHANNEL}, {NULL, 0}};
 
 /* The words of a field whose value is an enum. */
-static const struct word *const field_words[] = {[FIELD_ACT] = acts, [FIELD_INIT] = inits, [FIELD_BOS] = bos_uses};
+static const struct word *const field_words[] = {[FIELD_ACT] = acts, [FIELD_INIT] = inits, [FIELD_BOS] = bos_uses, [FIELD_ROPE] = ropes};
 
 static const char *word_of(const struct word *words, int value) {
     while (words->value != value)
@@ -65,6 +66,7 @@ static json_t *field_value(const gm_model_config *cfg, const field *f) {
     case FIELD_ACT:
     case FIELD_INIT:
     case FIELD_BOS:
+    case FIELD_ROPE:
         return json_string(word_of(field_words[f->type], *(const int *)(const void *)at));
     case FIELD_TEXT:
         break;
@@ -89,9 +91,10 @@ static bool field_set(gm_model_config *cfg, const field *f, json_t *value) {
     case FIELD_ACT:
     case FIELD_INIT:
     case FIELD_BOS:
+    case FIELD_ROPE:
         for (const struct word *w = field_words[f->type]; text && w->word; w++) {
             if (strcmp(text, w->word) == 0) {
-                *(int *)(void *)at = w->value;
+                memcpy(at, &w->value, sizeof w->value);
                 return true;
             }
         }
@@ -101,6 +104,9 @@ static bool field_set(gm_model_config *cfg, const field *f, json_t *value) {
     }
     return text && (size_t)snprintf(at, f->size, "%s", text) < f->size;
 }
+
+_Static_assert(sizeof(gm_act) == sizeof(int) && sizeof(gm_init) == sizeof(int) && sizeof(gm_rope_scaling) == sizeof(int),
+               "the values of words are ints");
 
 static bool field_equal(const gm_model_config *a, const gm_model_config *b, const field *f) {
     json_t *x = field_value(a, f), *y = field_value(b, f);
@@ -124,7 +130,7 @@ typedef struct family {
         bool required;
     } keys[KEYS_MAX];
     struct {
-        const char *key, *value; /* JSON: the only value that we compute */
+        const char *key, *value; /* JSON: the only value that we compute; NULL: any, the key says nothing here */
     } fixed[KEYS_MAX];
 } family;
 
@@ -132,6 +138,14 @@ typedef struct family {
     { key, offsetof(gm_model_config, field), false }
 #define NEED(key, field) \
     { key, offsetof(gm_model_config, field), true }
+
+/* What llama and the families after it share. */
+#define LLAMA_DEFAULTS \
+    .act = GM_ACT_SWIGLU, .rms_norm = true, .rope = true, .norm_eps = 1e-6, .rope_theta = 10000, .init = GM_INIT_GPT2, .init_std = 0.02
+#define LLAMA_KEYS                                                                                                                        \
+    NEED("vocab_size", vocab), NEED("max_position_embeddings", context), NEED("hidden_size", width), NEED("num_hidden_layers", layers),   \
+        NEED("num_attention_heads", heads), NEED("intermediate_size", ffn), KEY("rms_norm_eps", norm_eps), KEY("rope_theta", rope_theta), \
+        KEY("tie_word_embeddings", tied), KEY("initializer_range", init_std)
 
 static const family families[] = {
     [GM_FAMILY_GPT2] = {"gpt2",
@@ -170,21 +184,39 @@ static const family families[] = {
                          "ghostmax_llama",
                          "LlamaForCausalLM",
                          "LlamaModel",
-                         {.family = GM_FAMILY_LLAMA,
-                          .act = GM_ACT_SWIGLU,
-                          .rms_norm = true,
-                          .rope = true,
-                          .norm_eps = 1e-6,
-                          .rope_theta = 10000,
-                          .init = GM_INIT_GPT2,
-                          .init_std = 0.02},
-                         {NEED("vocab_size", vocab), NEED("max_position_embeddings", context), NEED("hidden_size", width),
-                          NEED("num_hidden_layers", layers), NEED("num_attention_heads", heads), KEY("num_key_value_heads", kv_heads),
-                          KEY("head_dim", head_dim), NEED("intermediate_size", ffn), KEY("rms_norm_eps", norm_eps),
-                          KEY("rope_theta", rope_theta), KEY("attention_bias", bias), KEY("mlp_bias", bias),
-                          KEY("tie_word_embeddings", tied), KEY("initializer_range", init_std)},
+                         {.family = GM_FAMILY_LLAMA, LLAMA_DEFAULTS},
+                         {LLAMA_KEYS, KEY("num_key_value_heads", kv_heads), KEY("head_dim", head_dim), KEY("attention_bias", bias),
+                          KEY("mlp_bias", bias)},
                          {{"hidden_act", "\"silu\""}}},
+    [GM_FAMILY_MISTRAL] = {"mistral",
+                           "ghostmax_mistral",
+                           "MistralForCausalLM",
+                           "MistralModel",
+                           {.family = GM_FAMILY_MISTRAL, LLAMA_DEFAULTS, .window = 4096},
+                           {LLAMA_KEYS, NEED("num_key_value_heads", kv_heads), KEY("head_dim", head_dim), KEY("sliding_window", window)},
+                           {{"hidden_act", "\"silu\""}}},
+    [GM_FAMILY_QWEN2] =
+        {"qwen2",
+         "ghostmax_qwen2",
+         "Qwen2ForCausalLM",
+         "Qwen2Model",
+         {.family = GM_FAMILY_QWEN2, LLAMA_DEFAULTS, .qkv_bias = true},
+         {LLAMA_KEYS, NEED("num_key_value_heads", kv_heads), KEY("head_dim", head_dim)},
+         {{"hidden_act", "\"silu\""}, {"use_sliding_window", "false"}, {"sliding_window", NULL}, {"max_window_layers", NULL}}},
+    [GM_FAMILY_QWEN3] = {"qwen3",
+                         "ghostmax_qwen3",
+                         "Qwen3ForCausalLM",
+                         "Qwen3Model",
+                         {.family = GM_FAMILY_QWEN3, LLAMA_DEFAULTS, .qk_norm = true},
+                         {LLAMA_KEYS, NEED("num_key_value_heads", kv_heads), NEED("head_dim", head_dim)},
+                         {{"hidden_act", "\"silu\""},
+                          {"use_sliding_window", "false"},
+                          {"attention_bias", "false"},
+                          {"sliding_window", NULL},
+                          {"max_window_layers", NULL}}},
 };
+#undef LLAMA_DEFAULTS
+#undef LLAMA_KEYS
 #undef KEY
 #undef NEED
 
@@ -228,9 +260,25 @@ static const char *const harmless[] = {"model_type",
                                        "attention",
                                        "rope_scaling",    /* read_rope */
                                        "rope_parameters", /* read_rope */
+                                       "layer_types",     /* read_layer_types */
                                        NULL};
 
+/* What stands in a stock file's "rope_scaling". `kinds`: bits of the scalings that have the key, which is required then. */
+static const struct {
+    const char *key;
+    size_t offset;
+    unsigned kinds;
+} rope_keys[] = {{"rope_type", offsetof(gm_model_config, rope_scaling), 1 << GM_ROPE_LINEAR | 1 << GM_ROPE_LLAMA3},
+                 {"factor", offsetof(gm_model_config, rope_factor), 1 << GM_ROPE_LINEAR | 1 << GM_ROPE_LLAMA3},
+                 {"low_freq_factor", offsetof(gm_model_config, rope_low_freq), 1 << GM_ROPE_LLAMA3},
+                 {"high_freq_factor", offsetof(gm_model_config, rope_high_freq), 1 << GM_ROPE_LLAMA3},
+                 {"original_max_position_embeddings", offsetof(gm_model_config, rope_original_context), 1 << GM_ROPE_LLAMA3}};
+
 static bool family_says(const family *f, size_t offset) {
+    for (int i = 0; f->defaults.rope && i < GM_COUNT(rope_keys); i++) {
+        if (rope_keys[i].offset == offset)
+            return true;
+    }
     for (int i = 0; f->keys[i].key; i++) {
         if (f->keys[i].offset == offset)
             return true;
@@ -245,17 +293,19 @@ static bool is_stock(const gm_model_config *cfg) {
         return false;
     const family *f = &families[cfg->family];
     gm_model_config stock = f->defaults;
-    for (int i = 0; f->keys[i].key; i++) {
-        json_t *value = field_value(cfg, field_at(f->keys[i].offset));
-        field_set(&stock, field_at(f->keys[i].offset), value);
+    for (int i = 0; i < GM_COUNT(fields); i++) {
+        if (!family_says(f, fields[i].offset))
+            continue;
+        json_t *value = field_value(cfg, &fields[i]);
+        field_set(&stock, &fields[i], value);
         json_decref(value);
     }
-    if (stock.act == GM_ACT_SWIGLU && cfg->family != GM_FAMILY_LLAMA) /* our word, not theirs */
+    if (stock.act == GM_ACT_SWIGLU && !f->defaults.rope) /* our word, not theirs */
         return false;
     if (gm_model_config_check(&stock, NULL) != GM_OK)
         return false;
     for (int i = 0; i < GM_COUNT(fields); i++) {
-        if (!fields[i].training && !field_equal(&stock, cfg, &fields[i]))
+        if (fields[i].use != FIELD_TRAINING && !field_equal(&stock, cfg, &fields[i]))
             return false;
     }
     return true;
@@ -266,10 +316,11 @@ uint64_t gm_config_fingerprint(const gm_model_config *cfg) {
     gm_variant_format(spec, sizeof spec, &cfg->attention);
     uint64_t h = gm_hash(spec, strlen(spec), (uint64_t)cfg->family);
     for (int i = 0; i < GM_COUNT(fields); i++) {
+        static const uint8_t zero[8];
         const field *f = &fields[i];
         const void *at = (const char *)cfg + f->offset;
-        if (!f->training)
-            h = gm_hash(at, f->type == FIELD_BOOL ? sizeof(bool) : f->type == FIELD_ACT ? sizeof(gm_act) : 8, h);
+        if (f->use == FIELD_MATH || (f->use == FIELD_EXTRA && memcmp(at, zero, f->size) != 0))
+            h = gm_hash(at, f->size, h);
     }
     return h;
 }
@@ -294,22 +345,39 @@ static json_t *attention_make(const gm_variant *a) {
     return object;
 }
 
+/* What a file says of a scaled rotation; NULL: nothing. */
+static json_t *rope_make(const gm_model_config *cfg) {
+    json_t *object = cfg->rope_scaling != GM_ROPE_PLAIN ? json_object() : NULL;
+    for (int i = 0; object && i < GM_COUNT(rope_keys); i++) {
+        if (rope_keys[i].kinds & 1u << cfg->rope_scaling)
+            json_object_set_new(object, rope_keys[i].key, field_value(cfg, field_at(rope_keys[i].offset)));
+    }
+    return object;
+}
+
 static json_t *config_make(const gm_model_config *cfg) {
     const family *f = &families[cfg->family];
     bool stock = is_stock(cfg);
     json_t *root = json_pack("{s:[s],s:s,s:s}", "architectures", stock ? f->architecture : "GhostmaxForCausalLM", "model_type",
                              stock ? f->model_type : f->own_type, "torch_dtype", "float32");
-    for (int i = 0; f->keys[i].key; i++)
-        json_object_set_new(root, f->keys[i].key, field_value(cfg, field_at(f->keys[i].offset)));
-    for (int i = 0; stock && f->fixed[i].key; i++)
-        json_object_set_new(root, f->fixed[i].key, json_loads(f->fixed[i].value, JSON_DECODE_ANY, NULL));
+    for (int i = 0; f->keys[i].key; i++) {
+        bool none = f->keys[i].offset == offsetof(gm_model_config, window) && cfg->window == 0;
+        json_object_set_new(root, f->keys[i].key, none ? json_null() : field_value(cfg, field_at(f->keys[i].offset)));
+    }
+    for (int i = 0; stock && f->fixed[i].key; i++) {
+        if (f->fixed[i].value)
+            json_object_set_new(root, f->fixed[i].key, json_loads(f->fixed[i].value, JSON_DECODE_ANY, NULL));
+    }
+    json_t *rope = f->defaults.rope ? rope_make(cfg) : NULL;
+    if (rope)
+        json_object_set_new(root, "rope_scaling", rope);
     if (!stock)
         json_object_set_new(root, "attention", attention_make(&cfg->attention));
     json_t *rest = json_object();
     json_object_set_new(root, "ghostmax", rest);
     for (int i = 0; i < GM_COUNT(fields); i++) {
         bool empty = fields[i].type == FIELD_TEXT && !*((const char *)cfg + fields[i].offset);
-        if (!family_says(f, fields[i].offset) && (fields[i].training || !stock) && !empty)
+        if (!family_says(f, fields[i].offset) && (fields[i].use == FIELD_TRAINING || !stock) && !empty)
             json_object_set_new(rest, fields[i].name, field_value(cfg, &fields[i]));
     }
     return root;
@@ -355,6 +423,13 @@ static gm_status fail_value(gm_error *err, const char *path, const char *key, js
     return status;
 }
 
+static gm_status fail_unsupported(gm_error *err, const char *path, const char *key, json_t *value, const char *why) {
+    fail_value(err, path, key, value, why);
+    if (err)
+        err->code = GM_EUNSUPPORTED;
+    return GM_EUNSUPPORTED;
+}
+
 /* A key's value; null is as good as absent. */
 static json_t *given(json_t *root, const char *key) {
     json_t *value = json_object_get(root, key);
@@ -386,27 +461,65 @@ static gm_status read_family(const family **out, bool *stock, json_t *root, cons
     return GM_OK;
 }
 
-/* "rope_parameters" (newer) or "rope_scaling" (older): plain rotary positions only. */
+/* One of the two places, "rope_parameters" (newer, with the base in it) or "rope_scaling". */
+static gm_status read_rope_object(gm_model_config *cfg, json_t *object, const char *name, const char *path, gm_error *err) {
+    if (!json_is_object(object))
+        return fail_value(err, path, name, object, "is not an object");
+    json_t *type = given(object, "rope_type"), *value;
+    if (!type)
+        type = given(object, "type"); /* its older name */
+    if (type && !field_set(cfg, field_at(offsetof(gm_model_config, rope_scaling)), type))
+        return fail_unsupported(err, path, name, object,
+                                "scales the rotary positions in a way that is not supported; linear and llama3 are");
+    for (int i = 1; i < GM_COUNT(rope_keys); i++) {
+        value = given(object, rope_keys[i].key);
+        if (!(rope_keys[i].kinds & 1u << cfg->rope_scaling))
+            continue;
+        if (!value || !field_set(cfg, field_at(rope_keys[i].offset), value)) {
+            char why[96];
+            snprintf(why, sizeof why, "has no good \"%s\"", rope_keys[i].key);
+            return fail_value(err, path, name, object, why);
+        }
+    }
+    const char *key;
+    json_object_foreach(object, key, value) {
+        bool known = json_is_null(value) || strcmp(key, "type") == 0;
+        for (int i = 0; i < GM_COUNT(rope_keys); i++)
+            known = known || strcmp(key, rope_keys[i].key) == 0;
+        if (strcmp(key, "rope_theta") == 0) {
+            known = json_is_number(value);
+            cfg->rope_theta = json_number_value(value);
+        } else if (strcmp(key, "partial_rotary_factor") == 0) {
+            known = json_number_value(value) == 1;
+        }
+        if (!known) {
+            char why[160];
+            snprintf(why, sizeof why, "has \"%.64s\", which is not supported", key);
+            return fail_unsupported(err, path, name, object, why);
+        }
+    }
+    return GM_OK;
+}
+
 static gm_status read_rope(gm_model_config *cfg, json_t *root, const char *path, gm_error *err) {
     static const char *const names[] = {"rope_parameters", "rope_scaling"};
     for (int i = 0; i < GM_COUNT(names); i++) {
-        json_t *object = given(root, names[i]), *value;
-        if (!object)
-            continue;
-        const char *key;
-        if (!json_is_object(object))
-            return fail_value(err, path, names[i], object, "is not an object");
-        json_object_foreach(object, key, value) {
-            bool type = strcmp(key, "rope_type") == 0 || strcmp(key, "type") == 0;
-            if (type && json_is_string(value) && strcmp(json_string_value(value), "default") == 0)
-                continue;
-            if (strcmp(key, "rope_theta") == 0 && json_is_number(value)) {
-                cfg->rope_theta = json_number_value(value);
-                continue;
-            }
-            fail_value(err, path, names[i], object, "scales the rotary positions, which is not supported");
-            return err ? (err->code = GM_EUNSUPPORTED) : GM_EUNSUPPORTED;
-        }
+        json_t *object = given(root, names[i]);
+        if (object)
+            GM_TRY(read_rope_object(cfg, object, names[i], path, err));
+    }
+    return GM_OK;
+}
+
+/* One kind of attention for all blocks, or none of ours: a list of windows block by block is refused. */
+static gm_status read_layer_types(const gm_model_config *cfg, json_t *root, const char *path, gm_error *err) {
+    json_t *list = given(root, "layer_types"), *value;
+    size_t i;
+    json_array_foreach(list, i, value) {
+        const char *want = cfg->window ? "sliding_attention" : "full_attention", *type = json_string_value(value);
+        if (!type || strcmp(type, want) != 0)
+            return fail_unsupported(err, path, "layer_types", list,
+                                    "has other attention than the rest of the file says; it is not supported");
     }
     return GM_OK;
 }
@@ -416,6 +529,8 @@ static gm_status read_stock_keys(gm_model_config *cfg, const family *f, json_t *
         const char *key = f->keys[i].key;
         const field *said = field_at(f->keys[i].offset);
         json_t *value = given(root, key);
+        if (!f->keys[i].required && said->type == FIELD_WHOLE && json_is_null(json_object_get(root, key)))
+            memset((char *)cfg + said->offset, 0, sizeof(int64_t)); /* null: none, or derived from the others */
         if (!value) {
             if (f->keys[i].required)
                 return gm_fail(err, GM_EFORMAT, "%s: \"%s\" is missing", path, key);
@@ -430,12 +545,14 @@ static gm_status read_stock_keys(gm_model_config *cfg, const family *f, json_t *
         }
     }
     for (int i = 0; f->fixed[i].key; i++) {
-        json_t *value = given(root, f->fixed[i].key), *only = json_loads(f->fixed[i].value, JSON_DECODE_ANY, NULL);
+        json_t *value = f->fixed[i].value ? given(root, f->fixed[i].key) : NULL;
+        json_t *only = value ? json_loads(f->fixed[i].value, JSON_DECODE_ANY, NULL) : NULL;
         bool good = !value || json_equal(value, only);
         json_decref(only);
         if (!good)
-            return fail_value(err, path, f->fixed[i].key, value, "changes the mathematics in a way that is not supported");
+            return fail_unsupported(err, path, f->fixed[i].key, value, "changes the mathematics in a way that is not supported");
     }
+    GM_TRY(read_layer_types(cfg, root, path, err));
     return read_rope(cfg, root, path, err);
 }
 
@@ -452,7 +569,7 @@ static gm_status check_unknown_keys(const family *f, json_t *root, const char *p
         for (int i = 0; !known && f->fixed[i].key; i++)
             known = strcmp(key, f->fixed[i].key) == 0;
         if (!known)
-            return fail_value(err, path, key, value, "is not known here and may change the mathematics; remove it if it does not");
+            return fail_unsupported(err, path, key, value, "is not known here and may change the mathematics; remove it if it does not");
     }
     return GM_OK;
 }

@@ -92,7 +92,8 @@ bool gm_llama2c_is(const gm_file *file) {
 }
 
 /* The rotary tables say nothing that is not known, but ones made for another base would give another model without a word. */
-static gm_status rotary_check(const gm_model *m, const gm_file *file, size_t at, gm_error *err) {
+static gm_status rotary_check(gm_model *m, const gm_file *file, size_t at, gm_error *err) {
+    GM_TRY(gm_model_rope_reserve(m, m->cfg.context, err));
     const int64_t T = m->cfg.context, half = m->cfg.head_dim / 2;
     bool zero = true, equal = true; /* zeros: the writer left them out */
     for (int64_t i = 0; i < 2 * T * half; i++) {

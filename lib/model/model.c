@@ -1,7 +1,7 @@
 /* model.c -- one pre-norm transformer block for every family, forward directly above backward.
  *
  *   x = embed(tokens)
- *   per block:  n1 = norm(x);  q,k,v = n1 Wqkv;  o = attention(q,k,v);  o *= gate(n1);  r = x + o Wo
+ *   per block:  n1 = norm(x);  q,k,v = n1 Wqkv;  q,k = norm(q),norm(k);  o = attention(q,k,v);  o *= gate(n1);  r = x + o Wo
  *               n2 = norm(r);  h = n2 W1;  a = act(h);                             x = r + a W2
  *   loss = head(norm(x))
  *
@@ -61,6 +61,7 @@ static int64_t gate_width(const gm_model_config *c) {
 static int64_t acts_place(gm_acts *a, float *base, const gm_model_config *c, int64_t B, int64_t T, bool training,
                           const scratch_sizes *scratch) {
     const int64_t R = B * T, C = c->width, F = c->ffn, H = c->heads, HD = H * c->head_dim, QKV = qkv_width(c);
+    const int64_t QK = QKV - c->kv_heads * c->head_dim;
     const int64_t F1 = c->act == GM_ACT_SWIGLU ? 2 * F : F, G = gate_width(c);
     const int64_t GH = c->attention.gate == GM_GATE_MLP ? H * c->attention.gate_hidden : 0;
     const int64_t saved = training;
@@ -128,6 +129,10 @@ static gm_attention_shape attention_shape(const gm_model_config *c, const gm_kv_
     return shape;
 }
 
+static gm_qk_shape qk_shape(const gm_model_config *c, int64_t R) {
+    return (gm_qk_shape){.R = R, .H = c->heads, .KV = c->kv_heads, .D = c->head_dim, .stride = qkv_width(c)};
+}
+
 static gm_gate_shape gate_shape(const gm_model_config *c, int64_t R) {
     return (gm_gate_shape){
         .kind = (int)c->attention.gate, .R = R, .C = c->width, .H = c->heads, .D = c->head_dim, .hidden = c->attention.gate_hidden};
@@ -136,6 +141,7 @@ static gm_gate_shape gate_shape(const gm_model_config *c, int64_t R) {
 /* Makes room for B x T tokens that attend to S keys, keeping the present arena when it is large enough. */
 static gm_status acts_reserve(gm_model *m, int64_t B, int64_t T, int64_t S, bool training, gm_error *err) {
     gm_acts *old = m->acts;
+    GM_TRY(gm_model_rope_reserve(m, S, err));
     if (old && old->training >= training && B <= old->B && T <= old->T && S <= old->S)
         return GM_OK;
     if (old) {
@@ -150,7 +156,7 @@ static gm_status acts_reserve(gm_model *m, int64_t B, int64_t T, int64_t S, bool
     shape.S = S;
     scratch_sizes scratch = {.head = gm_head_scratch(m->ctx, m->cfg.vocab),
                              .attention = (int64_t)(gm_attention_scratch_bytes(m->ctx, &shape, training) / sizeof(float)) + 16,
-                             .norm = gm_norm_bwd_scratch(m->ctx, m->cfg.width)};
+                             .norm = gm_norm_bwd_scratch(m->ctx, GM_MAX(m->cfg.width, m->cfg.head_dim))};
     size_t size = (size_t)acts_place(NULL, NULL, &m->cfg, B, T, training, &scratch);
     gm_acts *a = gm_alloc(1, sizeof *a);
     if (a) {
@@ -213,17 +219,29 @@ gm_status gm_model_allocate(gm_model **out, const gm_ctx *ctx, const gm_model_co
         m->slot_index[p->layer < 0 ? checked.layers : p->layer][p->slot] = i;
         m->param_elements = p->offset + (p->rows * p->cols + 15) / 16 * 16;
     }
-    size_t rope = checked.rope ? (size_t)(checked.context * checked.head_dim) : 0;
     m->weights = gm_alloc((size_t)m->param_elements, sizeof(float));
-    m->rope = rope ? gm_alloc(rope, sizeof(float)) : NULL;
-    if (!m->weights || (rope && !m->rope)) {
+    if (!m->weights) {
         gm_model_free(m);
-        return gm_fail_memory(err, ((size_t)m->param_elements + rope) * sizeof(float));
+        return gm_fail_memory(err, (size_t)m->param_elements * sizeof(float));
     }
-    if (rope)
-        gm_rope_table(m->rope, checked.context, checked.head_dim, checked.rope_theta);
     m->head = gm_model_weight(m, checked.tied ? GM_P_WTE : GM_P_HEAD, -1);
     *out = m;
+    return GM_OK;
+}
+
+gm_status gm_model_rope_reserve(gm_model *m, int64_t positions, gm_error *err) {
+    if (!m->cfg.rope || positions <= m->rope_positions)
+        return GM_OK;
+    positions = GM_MIN(GM_MAX(positions, 2 * m->rope_positions), m->cfg.context); /* a context may be far longer than any sequence */
+    gm_free(m->rope);
+    m->rope_positions = 0;
+    m->rope = gm_alloc((size_t)(positions * m->cfg.head_dim), sizeof(float));
+    if (!m->rope)
+        return gm_fail_memory(err, (size_t)(positions * m->cfg.head_dim) * sizeof(float));
+    double frequencies[128]; /* head_dim <= 256 */
+    gm_rope_frequencies(&m->cfg, frequencies);
+    gm_rope_table(m->ctx, m->rope, positions, m->cfg.head_dim, frequencies);
+    m->rope_positions = positions;
     return GM_OK;
 }
 
@@ -353,6 +371,10 @@ static gm_status block_forward(gm_model *m, int64_t l, const float *x, int64_t B
     tap_rows(&t, GM_SITE_NORM1, a->n1, C, C);
     /* 2 q, k, v */
     block_linear(m, l, GM_P_WQKV, GM_P_BQKV, a->qkv, QKV, a->n1, C, R);
+    if (c->qk_norm) {
+        gm_qk_shape qk = qk_shape(c, R);
+        gm_qk_norm_fwd(ctx, q, a->qk, a->qk_rstd, W(QNORM_G), W(KNORM_G), &qk, (float)c->norm_eps);
+    }
     tap_rows(&t, GM_SITE_Q, q, HD, QKV);
     tap_rows(&t, GM_SITE_K, k, KV * D, QKV);
     tap_rows(&t, GM_SITE_V, v, KV * D, QKV);
@@ -461,6 +483,10 @@ static gm_status block_backward(gm_model *m, int64_t l, const float *x, int64_t 
     /* 2 q, k, v */
     if (c->rope)
         gm_rope_apply(ctx, dq, QKV, m->rope, B, T, 0, H + KV, D, true);
+    if (c->qk_norm) {
+        gm_qk_shape qk = qk_shape(c, R);
+        gm_qk_norm_bwd(ctx, dq, G(QNORM_G), G(KNORM_G), a->qk, a->qk_rstd, W(QNORM_G), W(KNORM_G), &qk, s->norm);
+    }
     gm_linear_bwd(ctx, s->dn, C, a->gate != NULL, G(WQKV), G(BQKV), s->dqkv, QKV, a->n1, C, W(WQKV), R, C, QKV);
     /* 1 norm */
     gm_norm_bwd(ctx, s->dx, G(NORM1_G), G(NORM1_B), s->dn, x, W(NORM1_G), a->n1_mean, a->n1_rstd, R, C, c->rms_norm, s->norm);

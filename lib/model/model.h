@@ -58,7 +58,8 @@ enum gm_param_slot {
 typedef enum gm_site {
     /* embedding sum                  */ GM_SITE_EMBED,
     /* attention norm output          */ GM_SITE_NORM1,
-    /* q, k, v projections (each)     */ GM_SITE_Q,
+    /* q, k, v (each): the projection, q and k after their norm where there is one: what attention gets, but for its rotation */
+    GM_SITE_Q,
     GM_SITE_K,
     GM_SITE_V,
     /* QK^T, scaled, before the mask  */ GM_SITE_SCORES,
@@ -117,9 +118,15 @@ struct gm_model {
     const float *head; /* [V,C]: the LM head, or the embedding table when tied. Quantized copies point it at the f32 table. */
     gm_acts *acts;
     const gm_linear_provider *linear; /* NULL: f32 */
-    float *rope;                      /* cos/sin table, NULL without rope */
-    int (*slot_index)[GM_P_COUNT];    /* [layers + 1][slot] -> index into params, -1: absent; row `layers` is for tensors outside blocks */
+    float *rope;                      /* cos/sin table of rope_positions, which grow with the sequences seen */
+    int64_t rope_positions;
+    int (*slot_index)[GM_P_COUNT]; /* [layers + 1][slot] -> index into params, -1: absent; row `layers` is for tensors outside blocks */
 };
+
+/* The rotary frequencies f [head_dim / 2] of a checked configuration with rope: position t turns pair i by the angle t f_i. */
+void gm_rope_frequencies(const gm_model_config *cfg, double *f);
+/* m->rope for at least `positions` (at most the context) positions; without rope nothing. */
+gm_status gm_model_rope_reserve(gm_model *m, int64_t positions, gm_error *err);
 
 /* A model whose parameters are all zero: for loading and copying. */
 gm_status gm_model_allocate(gm_model **out, const gm_ctx *ctx, const gm_model_config *cfg, gm_error *err);

@@ -20,7 +20,7 @@
 
 typedef struct mapping {
     int slot;
-    gm_part part;           /* which rows of our tensor */
+    gm_part part;     /* which rows of our tensor */
     bool transposed;  /* GPT-2's Conv1D keeps [in, out] */
     const char *name; /* after the family's prefix, and after the block's in a block */
 } mapping;
@@ -32,6 +32,8 @@ static const mapping gpt2_map[] = {
     {GM_P_NORM1_B, WHOLE, false, "ln_1.bias"},
     {GM_P_WQKV, WHOLE, true, "attn.c_attn.weight"},
     {GM_P_BQKV, WHOLE, false, "attn.c_attn.bias"},
+    {GM_P_QNORM_G, WHOLE, false, "attn.q_norm.weight"},
+    {GM_P_KNORM_G, WHOLE, false, "attn.k_norm.weight"},
     {GM_P_SINKS, WHOLE, false, "attn.sinks"},
     {GM_P_GATE_W1, WHOLE, false, "attn.gate.fc1.weight"},
     {GM_P_GATE_B1, WHOLE, false, "attn.gate.fc1.bias"},
@@ -55,6 +57,7 @@ static const mapping gpt2_map[] = {
     {GM_P_WQKV, Q, false, "self_attn.q_proj.weight"}, {GM_P_WQKV, K, false, "self_attn.k_proj.weight"},                     \
         {GM_P_WQKV, V, false, "self_attn.v_proj.weight"}, {GM_P_BQKV, Q, false, "self_attn.q_proj.bias"},                   \
         {GM_P_BQKV, K, false, "self_attn.k_proj.bias"}, {GM_P_BQKV, V, false, "self_attn.v_proj.bias"},                     \
+        {GM_P_QNORM_G, WHOLE, false, "self_attn.q_norm.weight"}, {GM_P_KNORM_G, WHOLE, false, "self_attn.k_norm.weight"},   \
         {GM_P_SINKS, WHOLE, false, "self_attn.sinks"}, {GM_P_GATE_W1, WHOLE, false, "self_attn.gate.fc1.weight"},           \
         {GM_P_GATE_B1, WHOLE, false, "self_attn.gate.fc1.bias"}, {GM_P_GATE_W2, WHOLE, false, "self_attn.gate.fc2.weight"}, \
         {GM_P_GATE_B2, WHOLE, false, "self_attn.gate.fc2.bias"}, {GM_P_WO, WHOLE, false, "self_attn." output ".weight"}, {  \
@@ -106,7 +109,17 @@ static const struct {
 } families[] = {
     [GM_FAMILY_GPT2] = {"transformer.", "", "h.", gpt2_map, GM_COUNT(gpt2_map), {".attn.bias", ".attn.masked_bias"}},
     [GM_FAMILY_OPT] = {"model.decoder.", "decoder.", "layers.", opt_map, GM_COUNT(opt_map), {NULL}},
-    [GM_FAMILY_LLAMA] = {"model.", "", "layers.", llama_map, GM_COUNT(llama_map), {".rotary_emb.inv_freq"}},
+#define LLAMA                                                      \
+    {                                                              \
+        "model.", "", "layers.", llama_map, GM_COUNT(llama_map), { \
+            ".rotary_emb.inv_freq"                                 \
+        }                                                          \
+    }
+    [GM_FAMILY_LLAMA] = LLAMA,
+    [GM_FAMILY_MISTRAL] = LLAMA,
+    [GM_FAMILY_QWEN2] = LLAMA,
+    [GM_FAMILY_QWEN3] = LLAMA,
+#undef LLAMA
 };
 
 /* ---- a model's tensors as its file has them */

@@ -35,9 +35,19 @@ static const override_field fields[] = {
     YESNO("rms-norm", rms_norm, "RMS norm instead of layer norm"),
     YESNO("rope", rope, "rotary positions instead of a learned table"),
     YESNO("bias", bias, "biases in the linear layers"),
+    YESNO("qkv-bias", qkv_bias, "biases in the q, k, v projections alone"),
+    YESNO("qk-norm", qk_norm, "an RMS norm over each head of q and k"),
     YESNO("tied", tied, "the LM head is the embedding table"),
     REAL("norm-eps", norm_eps, 0, 1, "epsilon of the norms"),
     REAL("rope-theta", rope_theta, 1, 1e12, "base of the rotary frequencies"),
+    /* in gm_rope_scaling's order */
+    {{"rope-scaling", "plain|linear|llama3", "how the rotary frequencies are stretched", 0, 0, false},
+     FIELD_ENUM,
+     offsetof(gm_model_config, rope_scaling)},
+    REAL("rope-factor", rope_factor, 0, 1e6, "by which factor"),
+    REAL("rope-low-freq", rope_low_freq, 0, 1e6, "llama3: stretched in full below so many turns in the original context"),
+    REAL("rope-high-freq", rope_high_freq, 0, 1e6, "llama3: left alone above so many"),
+    DIM("rope-original-context", rope_original_context, 0, 1 << 24, "llama3: the context before it was stretched"),
     REAL("dropout", dropout, 0, 0.99, "on the embedding sum and both branch outputs"),
     /* in gm_init's order */
     {{"init", "gpt2|opt|torch", "initialisation", 0, 0, false}, FIELD_ENUM, offsetof(gm_model_config, init)},
@@ -70,8 +80,10 @@ static gm_status set_field(gm_model_config *cfg, const override_field *field, co
         *(bool *)at = choice == 1;
     else if (field->offset == offsetof(gm_model_config, act))
         cfg->act = (gm_act)choice;
-    else
+    else if (field->offset == offsetof(gm_model_config, init))
         cfg->init = (gm_init)choice;
+    else
+        cfg->rope_scaling = (gm_rope_scaling)choice;
     return GM_OK;
 }
 

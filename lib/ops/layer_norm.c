@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-enum { BLOCKS = 32 };
+enum { BLOCKS = GM_NORM_BLOCKS };
 
 void gm_norm_fwd(const gm_ctx *ctx, float *y, float *mean, float *rstd, const float *x, const float *g, const float *b, int64_t R,
                  int64_t C, float eps, bool rms) {

@@ -42,6 +42,17 @@ void gm_norm_bwd(const gm_ctx *ctx, float *dx, float *dg, float *db, const float
                  const float *rstd, int64_t R, int64_t C, bool rms, float *scratch);
 int64_t gm_norm_bwd_scratch(const gm_ctx *ctx, int64_t C);
 
+/* RMS norms over the heads of q and k, in place: row r of `qk` holds H heads of D (gain gq [D]) and then KV heads (gain gk [D]), rows
+ * `stride` apart. saved [R, (H + KV) D]: what they were; rstd [R, H + KV]. */
+typedef struct gm_qk_shape {
+    int64_t R, H, KV, D, stride;
+} gm_qk_shape;
+void gm_qk_norm_fwd(const gm_ctx *ctx, float *qk, float *saved, float *rstd, const float *gq, const float *gk, const gm_qk_shape *shape,
+                    float eps);
+/* dqk in place: gradient of the norms' outputs on entry, of their inputs on return; dgq, dgk +=. scratch: gm_norm_bwd_scratch(D) floats. */
+void gm_qk_norm_bwd(const gm_ctx *ctx, float *dqk, float *dgq, float *dgk, const float *saved, const float *rstd, const float *gq,
+                    const float *gk, const gm_qk_shape *shape, float *scratch);
+
 /* y = f(h), elementwise over n. act values are gm_act's (ghostmax_model.h) but SwiGLU. */
 void gm_act_fwd(const gm_ctx *ctx, float *y, const float *h, int64_t n, int act);
 void gm_act_bwd(const gm_ctx *ctx, float *dh, const float *dy, const float *h, int64_t n, int act); /* dh may be dy */
@@ -56,8 +67,8 @@ void gm_embedding_bwd(const gm_ctx *ctx, float *dwte, float *dwpe, const float *
                       int64_t offset);
 
 /* Rotary positions, in place, Hugging Face's half-split pairs (d, d + D/2): x[r] has `heads` heads of D, position first + r % T.
- * inverse: rotates back (the backward pass). cos_sin [positions, D]: D/2 cosines then D/2 sines, made by gm_rope_table. */
-void gm_rope_table(float *cos_sin, int64_t positions, int64_t D, double theta);
+ * inverse: rotates back (the backward pass). cos_sin [positions, D]: D/2 cosines then D/2 sines of position * f[i], by gm_rope_table. */
+void gm_rope_table(const gm_ctx *ctx, float *cos_sin, int64_t positions, int64_t D, const double *f);
 void gm_rope_apply(const gm_ctx *ctx, float *x, int64_t xs, const float *cos_sin, int64_t B, int64_t T, int64_t first, int64_t heads,
                    int64_t D, bool inverse);
 

@@ -22,6 +22,9 @@ static inline gm_range gm_range_mine(int64_t n) {
     return gm_range_part(n, omp_get_thread_num(), omp_get_num_threads());
 }
 
+/* The gradients of norms' gains are sums over all rows: cut into so many partial sums, added in order, whatever the thread count. */
+enum { GM_NORM_BLOCKS = 32 };
+
 /* Below this many elements a parallel region costs more (some 5 us) than it saves. */
 enum { GM_PARALLEL_MIN = 16384 };
 

@@ -1,15 +1,15 @@
-/* rope.c -- rotary positions (Su et al. 2021) in Hugging Face's layout: element d is paired with d + D/2, angle = position theta^(-2d/D).
- */
+/* rope.c -- rotary positions (Su et al. 2021) in Hugging Face's layout: element d is paired with d + D/2, angle = position * f_d. */
 #include "context.h"
 #include "ops.h"
 #include "parallel.h"
 
 #include <math.h>
 
-void gm_rope_table(float *cos_sin, int64_t positions, int64_t D, double theta) {
+void gm_rope_table(const gm_ctx *ctx, float *cos_sin, int64_t positions, int64_t D, const double *f) {
+#pragma omp parallel for num_threads(ctx->threads) schedule(static) if (positions * D >= GM_PARALLEL_MIN)
     for (int64_t t = 0; t < positions; t++) {
         for (int64_t d = 0; d < D / 2; d++) {
-            double angle = (double)t * pow(theta, -2.0 * (double)d / (double)D);
+            double angle = (double)t * f[d];
             cos_sin[t * D + d] = (float)cos(angle);
             cos_sin[t * D + D / 2 + d] = (float)sin(angle);
         }

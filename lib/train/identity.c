@@ -11,11 +11,11 @@ static void add_model(json_t *id, const gm_model_config *c) {
 #define MODEL_BOOL MODEL_WHOLE
 #define MODEL_ACT MODEL_WHOLE
 #define MODEL_INIT MODEL_WHOLE
+#define MODEL_ROPE MODEL_WHOLE
 #define MODEL_REAL(field) json_real(c->field)
 #define MODEL_TEXT(field) NULL /* words for readers: the preset's name says nothing that the fields do not */
 #define MODEL_BOS(field) NULL  /* the data's identity says it */
-#define GM_CONFIG(field, type, training) \
-    json_object_set_new(id, json_object_get(id, #field) ? "model_" #field : #field, MODEL_##type(field));
+#define GM_CONFIG(field, type, use) json_object_set_new(id, json_object_get(id, #field) ? "model_" #field : #field, MODEL_##type(field));
     json_object_set_new(id, "family", json_integer((json_int_t)c->family));
 #include "config.def"
 #undef GM_CONFIG
@@ -62,7 +62,7 @@ gm_status gm_identity_compare(json_t *there, json_t *asked, const char *folder, 
         return gm_fail(err, GM_EFORMAT, "'%s' does not say what was trained there; choose another folder or remove it", folder);
     json_object_foreach(asked, name, wanted) {
         json_t *found = json_object_get(there, name);
-        if (found && json_equal(found, wanted))
+        if (found ? json_equal(found, wanted) : json_number_value(wanted) == 0) /* runs of earlier versions lack what they did not have */
             continue;
         char *a = found ? json_dumps(found, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6)) : NULL;
         char *b = json_dumps(wanted, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6));

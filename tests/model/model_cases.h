@@ -37,6 +37,12 @@ static const model_shape small_shapes[] = {
     {"llama", "llama-260k", "vocab=11,context=9,layers=2,width=8,heads=4,kv-heads=2,head-dim=6,ffn=10", 2, 7, 1},
     {"llama windowed, untied", "llama-260k", "vocab=11,context=9,layers=2,width=9,heads=3,kv-heads=1,head-dim=4,ffn=7,window=4,tied=no", 2,
      7, 3},
+    {"qwen2: biases of q, k, v; linear positions", "llama-260k",
+     "vocab=11,context=9,layers=2,width=8,heads=2,kv-heads=1,ffn=6,qkv-bias=yes,rope-scaling=linear,rope-factor=2.5", 2, 7, 3},
+    {"qwen3: normed heads; Llama 3's positions", "llama-260k",
+     "vocab=11,context=9,layers=2,width=6,heads=2,kv-heads=1,head-dim=10,ffn=7,qk-norm=yes,rope-theta=30,rope-scaling=llama3,rope-factor=4,"
+     "rope-low-freq=1,rope-high-freq=4,rope-original-context=8",
+     2, 7, 3},
 };
 
 /* Past every vector width and tile edge. */
@@ -44,6 +50,8 @@ static const model_shape large_shapes[] = {
     {"gpt2", "gpt2-nano", "vocab=71,context=80,layers=2,width=40,heads=2,ffn=70", 2, 37, 1},
     {"opt", "words-mini", "vocab=37,context=140,layers=2,width=66,heads=1,ffn=45", 1, 133, 1},
     {"llama", "llama-260k", "vocab=53,context=70,layers=2,width=48,heads=4,kv-heads=2,head-dim=18,ffn=44", 2, 67, 1},
+    {"qwen3", "llama-260k", "vocab=53,context=70,layers=2,width=20,heads=4,kv-heads=2,head-dim=34,ffn=44,qk-norm=yes,qkv-bias=yes", 2, 67,
+     1},
 };
 
 static const char *const every_variant[] = {

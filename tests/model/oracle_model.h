@@ -82,12 +82,41 @@ static double oracle_act(gm_act act, double h) {
     }
 }
 
-/* Pairs (d, d + D/2) of every head turn by position * theta^(-2d/D). */
+/* Pair d's angle per position: theta^(-2d/D), its wavelength stretched as the configuration says (Llama 3's rule in wavelengths). */
+static double oracle_frequency(const gm_model_config *c, int64_t d) {
+    double f = pow(c->rope_theta, -2.0 * (double)d / (double)c->head_dim), wavelength = 2 * acos(-1) / f;
+    if (c->rope_scaling == GM_ROPE_LINEAR)
+        return 2 * acos(-1) / (wavelength * c->rope_factor);
+    if (c->rope_scaling == GM_ROPE_LLAMA3) {
+        double original = (double)c->rope_original_context;
+        if (wavelength > original / c->rope_low_freq)
+            return f / c->rope_factor;
+        if (wavelength >= original / c->rope_high_freq) {
+            double smooth = (original / wavelength - c->rope_low_freq) / (c->rope_high_freq - c->rope_low_freq);
+            return (1 - smooth) * (f / c->rope_factor) + smooth * f;
+        }
+    }
+    return f;
+}
+
+/* Each head of q and of k over its root mean square, times the gain of its kind. */
+static void oracle_qk_norm(const oracle *o, double *row, const double *gq, const double *gk) {
+    int64_t H = o->cfg->heads, D = o->cfg->head_dim;
+    for (int64_t h = 0; h < H + o->cfg->kv_heads; h++) {
+        double mean_square = 0;
+        for (int64_t d = 0; d < D; d++)
+            mean_square += row[h * D + d] * row[h * D + d] / (double)D;
+        for (int64_t d = 0; d < D; d++)
+            row[h * D + d] *= (h < H ? gq : gk)[d] / sqrt(mean_square + o->cfg->norm_eps);
+    }
+}
+
+/* Pairs (d, d + D/2) of every head turn by position * frequency. */
 static void oracle_rope(const oracle *o, double *row, int64_t heads, int64_t position) {
     int64_t D = o->cfg->head_dim;
     for (int64_t h = 0; h < heads; h++) {
         for (int64_t d = 0; d < D / 2; d++) {
-            double angle = (double)position * pow(o->cfg->rope_theta, -2.0 * (double)d / (double)D);
+            double angle = (double)position * oracle_frequency(o->cfg, d);
             double *a = row + h * D + d, *b = a + D / 2, x = *a, y = *b;
             *a = x * cos(angle) - y * sin(angle);
             *b = y * cos(angle) + x * sin(angle);
@@ -217,6 +246,8 @@ static const double *oracle_logits(oracle *o, const int32_t *tokens, int64_t B, 
     for (int l = 0; l < (int)c->layers; l++) {
         double *n1 = oracle_norm(o, x, oracle_weight(o, GM_P_NORM1_G, l), oracle_weight(o, GM_P_NORM1_B, l), R);
         double *qkv = oracle_linear(o, n1, oracle_weight(o, GM_P_WQKV, l), oracle_weight(o, GM_P_BQKV, l), R, C, QKV);
+        for (int64_t r = 0; c->qk_norm && r < R; r++)
+            oracle_qk_norm(o, qkv + r * QKV, oracle_weight(o, GM_P_QNORM_G, l), oracle_weight(o, GM_P_KNORM_G, l));
         for (int64_t r = 0; c->rope && r < R; r++)
             oracle_rope(o, qkv + r * QKV, c->heads + c->kv_heads, r % T);
         double *heads = oracle_attention(o, qkv, oracle_weight(o, GM_P_SINKS, l), B, T);

@@ -280,8 +280,8 @@ static void test_config_refusals(void **state) {
     config_altered("\"n_layer\": 1,", "", GM_EFORMAT, "\"n_layer\" is missing");
     config_altered("\"n_ctx\": 64", "\"n_ctx\": 32", GM_EFORMAT, "n_ctx");
     config_altered("gelu_new", "mish", GM_EFORMAT, "mish");
-    config_altered("\"scale_attn_weights\": true", "\"scale_attn_weights\": false", GM_EFORMAT, "scale_attn_weights");
-    config_altered("\"n_layer\"", "\"quantization_config\": {\"bits\": 4}, \"n_layer\"", GM_EFORMAT, "quantization_config");
+    config_altered("\"scale_attn_weights\": true", "\"scale_attn_weights\": false", GM_EUNSUPPORTED, "scale_attn_weights");
+    config_altered("\"n_layer\"", "\"quantization_config\": {\"bits\": 4}, \"n_layer\"", GM_EUNSUPPORTED, "quantization_config");
     config_altered("\"ghostmax\": {", "\"ghostmax\": {\"colour\": 1,", GM_EFORMAT, "colour");
     config_altered("\"ghostmax\": {", "\"ghostmax\": {\"window\": 4,", GM_EFORMAT, "model_type");
     config_altered("\"gpt2\"", "\"ghostmax_gpt2\"", GM_EFORMAT, "model_type");
@@ -290,13 +290,13 @@ static void test_config_refusals(void **state) {
 
     model_saved("opt-mini", "layers=1,width=32,heads=2,context=16", "softmax");
     config_altered("\"word_embed_proj_dim\": 32", "\"word_embed_proj_dim\": 16", GM_EFORMAT, "word_embed_proj_dim");
-    config_altered("\"do_layer_norm_before\": true", "\"do_layer_norm_before\": false", GM_EFORMAT, "do_layer_norm_before");
+    config_altered("\"do_layer_norm_before\": true", "\"do_layer_norm_before\": false", GM_EUNSUPPORTED, "do_layer_norm_before");
 
     model_saved("llama-260k", "layers=1", "softmax");
-    config_altered("\"silu\"", "\"gelu\"", GM_EFORMAT, "hidden_act");
-    config_altered("\"rope_theta\"", "\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2.0}, \"rope_theta\"", GM_EUNSUPPORTED,
+    config_altered("\"silu\"", "\"gelu\"", GM_EUNSUPPORTED, "hidden_act");
+    config_altered("\"rope_theta\"", "\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 2.0}, \"rope_theta\"", GM_EUNSUPPORTED,
                    "rope_scaling");
-    config_altered("\"rope_theta\"", "\"sliding_window\": 128, \"rope_theta\"", GM_EFORMAT, "sliding_window");
+    config_altered("\"rope_theta\"", "\"sliding_window\": 128, \"rope_theta\"", GM_EUNSUPPORTED, "sliding_window");
     config_altered("\"num_key_value_heads\": 4", "\"num_key_value_heads\": 3", GM_EFORMAT, "does not divide");
 
     model_saved("gpt2-nano", "layers=1", "clipped:gamma=-0.03");
