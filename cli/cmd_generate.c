@@ -1,159 +1,264 @@
 /* cmd_generate.c -- text from a trained model, sampled token by token. */
 #include "cli.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 typedef struct generate_args {
     cli_common common;
-    const char *prompt, *tokenizer;
-    int64_t tokens, top_k;
-    double temperature, top_p;
-    uint64_t seed;
+    const char *prompt, *prompt_file, *tokenizer;
+    int64_t tokens, samples;
+    cli_texts stop;
+    gm_sampling sampling;
 } generate_args;
 
 static void generate_defaults(void *args) {
-    *(generate_args *)args = (generate_args){.tokens = 256, .temperature = 0.8, .top_k = 40, .top_p = 1, .seed = 1};
+    generate_args *a = args;
+    *a = (generate_args){.tokens = 256, .samples = 1};
+    gm_sampling_defaults(&a->sampling);
 }
 
+#define SAMPLING(field) offsetof(generate_args, sampling.field)
 static const cli_option generate_options[] = {
     {"prompt", "TEXT", "begin with this", CLI_TEXT, offsetof(generate_args, prompt), 0, 0, "BOS alone"},
-    {"tokens", "N", "how many to generate", CLI_COUNT, offsetof(generate_args, tokens), 1, 1e9, NULL},
-    {"temperature", "X", "0: always the most likely token", CLI_REAL, offsetof(generate_args, temperature), 0, 100, NULL},
-    {"top-k", "N", "sample among the N most likely; 0: all", CLI_COUNT, offsetof(generate_args, top_k), 0, 1 << 24, NULL},
-    {"top-p", "X", "and among the most likely that hold this share of the probability together; 1: all", CLI_REAL,
-     offsetof(generate_args, top_p), 1e-9, 1, NULL},
-    {"seed", "N", "of the sampling", CLI_SEED, offsetof(generate_args, seed), 0, 9e15, NULL},
-    {"tokenizer", "FILE", "tokenizer.json or llama2.c's tokenizer.bin, where the model carries none", CLI_TEXT,
-     offsetof(generate_args, tokenizer), 0, 0, "the model's own"},
+    {"prompt-file", "FILE", "begin with this file's text; -: standard input", CLI_TEXT, offsetof(generate_args, prompt_file), 0, 0, NULL},
+    {"tokens", "N", "how many to generate at most; past the context the model goes on with the last half of it", CLI_COUNT,
+     offsetof(generate_args, tokens), 1, 1e9, NULL},
+    {"samples", "N", "texts from the same prompt, with --seed, --seed + 1, ...; a line --- stands between them", CLI_COUNT,
+     offsetof(generate_args, samples), 1, 1e6, NULL},
+    {"stop", "TEXT", "end before this text; may be given several times", CLI_TEXTS, offsetof(generate_args, stop), 0, 0,
+     "only where the model ends"},
+    {"tokenizer", "FILE", "the model's tokenizer, where it carries none", CLI_TEXT, offsetof(generate_args, tokenizer), 0, 0,
+     "the model's own"},
     {0}};
 
-static const cli_group generate_groups[] = {{"Options", generate_options, 0, false}, CLI_MACHINE, CLI_END};
+static const cli_option sampling_options[] = {
+    {"temperature", "X", "0: always the most likely token", CLI_REAL, SAMPLING(temperature), 0, 100, NULL},
+    {"top-k", "N", "only the N most likely; 0: all", CLI_COUNT, SAMPLING(top_k), 0, 1 << 24, NULL},
+    {"top-p", "X", "of these the fewest that hold this share of the probability together; 1: all", CLI_REAL, SAMPLING(top_p), 1e-9, 1,
+     NULL},
+    {"min-p", "X", "and of these only those at least X times as likely as the most likely; 0: all", CLI_REAL, SAMPLING(min_p), 0, 0.999999,
+     NULL},
+    {"repetition-penalty", "X", "makes tokens that stand in the text already less likely; 1: does not", CLI_REAL,
+     SAMPLING(repetition_penalty), 0.01, 100, NULL},
+    {"seed", "N", "of the sampling", CLI_SEED, SAMPLING(seed), 0, 9e15, NULL},
+    {0}};
 
-/* splitmix64: a sampling stream needs no more. */
-static double next_uniform(uint64_t *state) {
-    uint64_t z = *state += 0x9e3779b97f4a7c15u;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return (double)((z ^ z >> 31) >> 11) * 0x1p-53;
+static const cli_group generate_groups[] = {
+    {"The text", generate_options, 0, false}, {"Sampling, in this order", sampling_options, 0, false}, CLI_MACHINE, CLI_END};
+
+static gm_status failed(gm_error *err, gm_status code, const char *message) {
+    *err = (gm_error){.code = code, .offset = -1};
+    snprintf(err->msg, sizeof err->msg, "%s", message);
+    return code;
 }
 
-static int compare_falling(const void *a, const void *b) {
-    float x = *(const float *)a, y = *(const float *)b;
-    return (x < y) - (x > y);
-}
+/* ---- the prompt */
 
-/* The smallest logit that may be drawn: among the k largest, and of these the fewest that hold top_p of their probability. sorted: V
- * floats of scratch. */
-static double least_logit(const float *logits, float *sorted, int64_t V, const generate_args *args) {
-    int64_t k = args->top_k > 0 && args->top_k < V ? args->top_k : V;
-    if (k == V && args->top_p >= 1)
-        return -INFINITY;
-    memcpy(sorted, logits, sizeof *sorted * (size_t)V);
-    qsort(sorted, (size_t)V, sizeof *sorted, compare_falling);
-    double total = 0, sum = 0;
-    for (int64_t i = 0; i < k; i++)
-        total += exp((sorted[i] - sorted[0]) / args->temperature);
-    int64_t last = 0;
-    while (last < k - 1 && (sum += exp((sorted[last] - sorted[0]) / args->temperature)) < args->top_p * total)
-        last++;
-    return sorted[args->top_p < 1 ? last : k - 1];
-}
-
-/* The id drawn from softmax(logits / temperature) over those that may be. */
-static int32_t sample(const float *logits, float *sorted, int64_t V, const generate_args *args, uint64_t *state) {
-    int32_t best = 0;
-    for (int64_t i = 1; i < V; i++)
-        best = logits[i] > logits[best] ? (int32_t)i : best;
-    if (args->temperature == 0)
-        return best;
-    double least = least_logit(logits, sorted, V, args), sum = 0;
-    for (int64_t i = 0; i < V; i++) {
-        if (logits[i] >= least)
-            sum += exp((logits[i] - logits[best]) / args->temperature);
+static gm_status read_all(FILE *f, const char *name, char **text, size_t *size, gm_error *err) {
+    size_t capacity = 0;
+    *size = 0;
+    do {
+        if (*size == capacity) {
+            capacity = capacity ? 2 * capacity : 4096;
+            char *grown = realloc(*text, capacity);
+            if (!grown)
+                return failed(err, GM_ENOMEM, "out of memory; the prompt is too long");
+            *text = grown;
+        }
+        *size += fread(*text + *size, 1, capacity - *size, f);
+    } while (!feof(f) && !ferror(f));
+    if (ferror(f)) {
+        *err = (gm_error){.code = GM_EIO, .offset = -1};
+        snprintf(err->msg, sizeof err->msg, "cannot read the prompt from %s", name);
+        return GM_EIO;
     }
-    double left = next_uniform(state) * sum;
-    for (int64_t i = 0; i < V; i++) {
-        if (logits[i] >= least && (left -= exp((logits[i] - logits[best]) / args->temperature)) < 0)
-            return (int32_t)i;
-    }
-    return best;
+    return GM_OK;
 }
 
-typedef struct generate_state {
-    int32_t *ids;           /* everything so far */
-    int64_t count, dropped; /* dropped: how many of them the decoder no longer sees */
-    float *logits, *sorted;
-} generate_state;
+static gm_status read_prompt(const generate_args *args, char **text, size_t *size, gm_error *err) {
+    if (args->prompt && args->prompt_file)
+        return failed(err, GM_EINVAL, "--prompt and --prompt-file are two beginnings; give one");
+    if (!args->prompt_file) {
+        *text = strdup(args->prompt ? args->prompt : "");
+        *size = *text ? strlen(*text) : 0;
+        return *text ? GM_OK : failed(err, GM_ENOMEM, "out of memory");
+    }
+    if (strcmp(args->prompt_file, "-") == 0)
+        return read_all(stdin, "standard input", text, size, err);
+    FILE *f = fopen(args->prompt_file, "rb");
+    if (!f) {
+        *err = (gm_error){.code = GM_EIO, .offset = -1};
+        snprintf(err->msg, sizeof err->msg, "cannot open the prompt '%s'; --prompt-file needs a readable file", args->prompt_file);
+        return GM_EIO;
+    }
+    gm_status status = read_all(f, args->prompt_file, text, size, err);
+    fclose(f);
+    return status;
+}
 
-static gm_status start(generate_state *s, const generate_args *args, const gm_tokenizer *tokenizer, int64_t V, gm_error *err) {
-    int32_t *prompt = NULL, bos = gm_tokenizer_bos(tokenizer);
+/* ---- one text: ids so far, and the characters they make */
+
+typedef struct generation {
+    gm_model *model;
+    const gm_tokenizer *tokenizer;
+    gm_decoder *decoder;
+    int32_t *ids;                         /* the prompt and what was generated */
+    int64_t prompt_count, count, dropped; /* dropped: how many of them the decoder no longer sees */
+    float *logits;
+    char *text; /* what was generated, as characters */
+    size_t size, capacity, printed;
+} generation;
+
+static gm_status start(generation *g, const generate_args *args, gm_error *err) {
+    const gm_model_config *cfg = gm_model_config_of(g->model);
+    int32_t *prompt = NULL, bos = gm_tokenizer_bos(g->tokenizer);
     int64_t n = 0;
-    gm_status status = GM_OK;
-    if (args->prompt)
-        status = gm_tokenizer_encode(tokenizer, args->prompt, strlen(args->prompt), &prompt, &n, err);
-    if (status != GM_OK)
-        return status;
-    s->ids = malloc(sizeof *s->ids * (size_t)(n + args->tokens + 1));
-    s->logits = malloc(sizeof *s->logits * (size_t)V);
-    s->sorted = malloc(sizeof *s->sorted * (size_t)V);
-    if (!s->ids || !s->logits || !s->sorted) {
-        *err = (gm_error){.code = GM_ENOMEM, .offset = -1, .msg = "out of memory; ask for fewer --tokens"};
-        status = GM_ENOMEM;
-    } else if (bos < 0 && n == 0) {
-        *err = (gm_error){.code = GM_EINVAL, .offset = -1, .msg = "this tokenizer has no BOS to begin with; give --prompt TEXT"};
+    char *text = NULL;
+    size_t size = 0;
+    gm_status status = read_prompt(args, &text, &size, err);
+    if (status == GM_OK && size)
+        status = gm_tokenizer_encode(g->tokenizer, text, size, &prompt, &n, err);
+    free(text);
+    if (status == GM_OK && bos < 0 && n == 0)
+        status = failed(err, GM_EINVAL, "this tokenizer has no BOS to begin with; give --prompt TEXT");
+    if (status == GM_OK && n + (bos >= 0) > cfg->context) {
+        *err = (gm_error){.code = GM_EINVAL, .offset = -1};
+        snprintf(err->msg, sizeof err->msg, "the prompt has %lld tokens%s, the model reads %lld; give its end only", (long long)n,
+                 bos >= 0 ? " behind BOS" : "", (long long)cfg->context);
         status = GM_EINVAL;
-    } else {
+    }
+    if (status == GM_OK) {
+        g->ids = malloc(sizeof *g->ids * (size_t)(n + args->tokens + 1));
+        g->logits = malloc(sizeof *g->logits * (size_t)cfg->vocab);
+        if (!g->ids || !g->logits)
+            status = failed(err, GM_ENOMEM, "out of memory; ask for fewer --tokens");
+    }
+    if (status == GM_OK) {
         if (bos >= 0)
-            s->ids[s->count++] = bos;
+            g->ids[g->prompt_count++] = bos;
         if (n)
-            memcpy(s->ids + s->count, prompt, sizeof *prompt * (size_t)n);
-        s->count += n;
+            memcpy(g->ids + g->prompt_count, prompt, sizeof *prompt * (size_t)n);
+        g->prompt_count += n;
+        int64_t all = g->prompt_count + args->tokens;
+        status = gm_decoder_create(&g->decoder, g->model, all < cfg->context ? all : cfg->context, err);
     }
     gm_tokens_free(prompt);
     return status;
 }
 
-static void print_piece(const gm_tokenizer *tokenizer, int32_t previous, int32_t id) {
-    size_t size;
-    const char *piece = gm_tokenizer_piece(tokenizer, previous, id, &size);
-    fwrite(piece, 1, size, stdout);
+static void generation_free(generation *g) {
+    gm_decoder_free(g->decoder);
+    free(g->ids);
+    free(g->logits);
+    free(g->text);
 }
 
 /* Feeds what the decoder has not seen. Past the context it begins again with the last half of it. */
-static gm_status next_logits(generate_state *s, gm_decoder *decoder, int64_t context, gm_error *err) {
-    if (s->count - s->dropped > context) {
-        s->dropped = s->count - (context + 1) / 2;
-        gm_decoder_rewind(decoder, 0);
+static gm_status next_logits(generation *g, gm_error *err) {
+    const int64_t context = gm_model_config_of(g->model)->context;
+    if (g->count - g->dropped > context) {
+        g->dropped = g->count - (context + 1) / 2;
+        gm_decoder_rewind(g->decoder, 0);
     }
-    int64_t from = s->dropped + gm_decoder_length(decoder);
-    return gm_decoder_feed(decoder, s->ids + from, s->count - from, s->logits, err);
+    int64_t from = g->dropped + gm_decoder_length(g->decoder);
+    return gm_decoder_feed(g->decoder, g->ids + from, g->count - from, g->logits, err);
 }
 
-static gm_status generate(generate_state *s, const generate_args *args, gm_model *model, const gm_tokenizer *tokenizer, gm_error *err) {
-    const gm_model_config *cfg = gm_model_config_of(model);
-    uint64_t random = args->seed;
-    int32_t bos = gm_tokenizer_bos(tokenizer), eos = gm_tokenizer_eos(tokenizer);
-    int64_t capacity = s->count + args->tokens < cfg->context ? s->count + args->tokens : cfg->context;
-    gm_decoder *decoder;
-    gm_status status = gm_decoder_create(&decoder, model, capacity, err);
-    for (int64_t i = 0; i < s->count && status == GM_OK; i++) {
-        if (s->ids[i] != bos)
-            print_piece(tokenizer, i ? s->ids[i - 1] : -1, s->ids[i]);
+/* ---- streaming: characters are printed as soon as no stop text can begin with them */
+
+static void print_until(generation *g, size_t end) {
+    fwrite(g->text + g->printed, 1, end - g->printed, stdout);
+    fflush(stdout);
+    g->printed = end;
+}
+
+/* Where the first stop text begins at or after `from`; SIZE_MAX: nowhere. */
+static size_t stop_at(const generation *g, const cli_texts *stop) {
+    for (size_t at = g->printed; at < g->size; at++) {
+        for (int i = 0; i < stop->count; i++) {
+            size_t n = strlen(stop->text[i]);
+            if (n <= g->size - at && memcmp(g->text + at, stop->text[i], n) == 0)
+                return at;
+        }
     }
-    for (int64_t i = 0; i < args->tokens && status == GM_OK && !cli_stop_asked() && !ferror(stdout); i++) {
-        status = next_logits(s, decoder, cfg->context, err);
-        int32_t id = status == GM_OK ? sample(s->logits, s->sorted, cfg->vocab, args, &random) : -1;
-        if (id < 0 || id == bos || id == eos) /* the text is over: another one begins */
-            break;
-        print_piece(tokenizer, s->ids[s->count - 1], id);
-        s->ids[s->count++] = id;
-        fflush(stdout);
+    return SIZE_MAX;
+}
+
+/* Where the longest end of the text begins that a stop text may begin with. */
+static size_t held_from(const generation *g, const cli_texts *stop) {
+    for (size_t at = g->printed; at < g->size; at++) {
+        for (int i = 0; i < stop->count; i++) {
+            if (g->size - at < strlen(stop->text[i]) && memcmp(g->text + at, stop->text[i], g->size - at) == 0)
+                return at;
+        }
     }
+    return g->size;
+}
+
+/* Adds the id's characters and prints what may be. *ended: a stop text stands there. */
+static gm_status add_piece(generation *g, const cli_texts *stop, int32_t id, bool *ended, gm_error *err) {
+    size_t n;
+    const char *piece = gm_tokenizer_piece(g->tokenizer, g->ids[g->count - 1], id, &n);
+    if (g->size + n > g->capacity) {
+        size_t capacity = 2 * (g->size + n) + 256;
+        char *grown = realloc(g->text, capacity);
+        if (!grown)
+            return failed(err, GM_ENOMEM, "out of memory; ask for fewer --tokens");
+        g->text = grown;
+        g->capacity = capacity;
+    }
+    memcpy(g->text + g->size, piece, n);
+    g->size += n;
+    g->ids[g->count++] = id;
+    size_t at = stop_at(g, stop);
+    *ended = at != SIZE_MAX;
+    print_until(g, *ended ? at : held_from(g, stop));
+    return GM_OK;
+}
+
+static void print_prompt(const generation *g) {
+    int32_t bos = gm_tokenizer_bos(g->tokenizer);
+    for (int64_t i = 0; i < g->prompt_count; i++) {
+        size_t size;
+        const char *piece = gm_tokenizer_piece(g->tokenizer, i ? g->ids[i - 1] : -1, g->ids[i], &size);
+        if (g->ids[i] != bos)
+            fwrite(piece, 1, size, stdout);
+    }
+}
+
+/* One text. The prompt's keys and values stay in the decoder from one to the next. */
+static gm_status generate(generation *g, const generate_args *args, int64_t index, gm_error *err) {
+    gm_sampling sampling = args->sampling;
+    gm_sampler *sampler;
+    int32_t bos = gm_tokenizer_bos(g->tokenizer), eos = gm_tokenizer_eos(g->tokenizer);
+    sampling.seed += (uint64_t)index;
+    gm_status status = gm_sampler_create(&sampler, &sampling, gm_model_config_of(g->model)->vocab, err);
+    bool ended = false;
+    gm_decoder_rewind(g->decoder, g->dropped ? 0 : g->prompt_count - 1);
+    g->count = g->prompt_count;
+    g->dropped = 0;
+    g->size = g->printed = 0;
     if (status == GM_OK)
+        print_prompt(g);
+    for (int64_t i = 0; i < args->tokens && status == GM_OK && !ended && !cli_stop_asked() && !ferror(stdout); i++) {
+        status = next_logits(g, err);
+        if (status != GM_OK)
+            break;
+        int32_t id = gm_sampler_next(sampler, g->logits, g->ids, g->count);
+        if (id < 0)
+            status = failed(err, GM_EFORMAT, "the model's logits are not numbers; `ghostmax measure` shows where");
+        else if (id == bos || id == eos) /* the text is over: another one begins */
+            ended = true;
+        else
+            status = add_piece(g, &args->stop, id, &ended, err);
+    }
+    if (status == GM_OK) {
+        if (!ended)
+            print_until(g, g->size);
         putchar('\n');
-    gm_decoder_free(decoder);
+    }
+    gm_sampler_free(sampler);
     return status;
 }
 
@@ -161,23 +266,30 @@ static int generate_run(const cli_command *command, void *arguments) {
     generate_args *args = arguments;
     cli_loaded loaded;
     gm_tokenizer *tokenizer = NULL;
-    generate_state state = {0};
     gm_error err = {.offset = -1};
     cli_catch_stop();
     int code = cli_load(&loaded, command, &args->common, NULL);
     if (code != CLI_DONE)
         return code;
-    int64_t V = gm_model_config_of(loaded.model)->vocab;
+    generation g = {.model = loaded.model};
     const char *path = args->tokenizer ? args->tokenizer : cli_tokenizer_beside(&loaded, args->common.operands[0]);
     if (!path) {
         cli_error(command->name, "'%s' carries no tokenizer; give its own with --tokenizer FILE", args->common.operands[0]);
         code = CLI_FAILED;
-    } else if (gm_tokenizer_load(&tokenizer, path, &err) != GM_OK || start(&state, args, tokenizer, V, &err) != GM_OK ||
-               generate(&state, args, loaded.model, tokenizer, &err) != GM_OK)
-        code = cli_fail(command, &err);
-    free(state.ids);
-    free(state.logits);
-    free(state.sorted);
+    } else {
+        gm_status status = gm_tokenizer_load(&tokenizer, path, &err);
+        g.tokenizer = tokenizer;
+        if (status == GM_OK)
+            status = start(&g, args, &err);
+        for (int64_t i = 0; i < args->samples && status == GM_OK && !cli_stop_asked() && !ferror(stdout); i++) {
+            if (i)
+                puts("---");
+            status = generate(&g, args, i, &err);
+        }
+        if (status != GM_OK)
+            code = cli_fail(command, &err);
+    }
+    generation_free(&g);
     gm_tokenizer_free(tokenizer);
     cli_unload(&loaded);
     return code;
@@ -189,8 +301,9 @@ const cli_command cli_command_generate = {
     .operands = "MODEL",
     .operands_min = 1,
     .operands_max = 1,
-    .about = "Samples text from the model in folder MODEL. Only the text is written to stdout.",
-    .example = "ghostmax generate lab/runs/softmax1-s1 --tokens 120 --temperature 0.7 --seed 3",
+    .about = "Samples text from MODEL, streaming. Only the text, with its prompt, is written to stdout.",
+    .example =
+        "ghostmax generate lab/runs/softmax1-s1 --prompt \"Once upon a time\" --tokens 120 --temperature 0.7 --min-p 0.05 --samples 3",
     .size = sizeof(generate_args),
     .groups = generate_groups,
     .defaults = generate_defaults,

@@ -108,6 +108,16 @@ static gm_status set_option(const bound_option *b, const char *text, gm_error *e
     case CLI_TEXT:
         *(const char **)b->field = text;
         return GM_OK;
+    case CLI_TEXTS: {
+        cli_texts *texts = (cli_texts *)b->field;
+        if (texts->count < CLI_TEXTS_MAX) {
+            texts->text[texts->count++] = text;
+            return GM_OK;
+        }
+        err->code = GM_EINVAL;
+        snprintf(err->msg, sizeof err->msg, "%s: at most %d times", what, CLI_TEXTS_MAX);
+        return GM_EINVAL;
+    }
     case CLI_CHOICE: {
         int choice = gm_text_choice(b->option.value, text);
         if (choice >= 0) {
@@ -290,6 +300,9 @@ static void default_text(char *dst, size_t size, const bound_option *b) {
         snprintf(dst, size, "%.*s", (int)strcspn(values, "|"), values);
         return;
     }
+    case CLI_TEXTS:
+        snprintf(dst, size, "%s", otherwise);
+        return;
     case CLI_OVERRIDE:
         return;
     }

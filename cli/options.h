@@ -19,9 +19,16 @@ typedef enum cli_type {
     CLI_SEED,     /* uint64_t */
     CLI_REAL,     /* double */
     CLI_TEXT,     /* const char *, never empty */
+    CLI_TEXTS,    /* cli_texts: given again, one more */
     CLI_CHOICE,   /* an enum: the position among "a|b|c" */
     CLI_OVERRIDE, /* a model dimension, collected into cli_overrides */
 } cli_type;
+
+enum { CLI_TEXTS_MAX = 8 };
+typedef struct cli_texts {
+    const char *text[CLI_TEXTS_MAX];
+    int count;
+} cli_texts;
 
 typedef struct cli_option {
     const char *name;  /* without its dashes */

@@ -286,6 +286,25 @@ int64_t gm_decoder_length(const gm_decoder *d);
 /* Forgets all but the first `length` tokens. */
 void gm_decoder_rewind(gm_decoder *d, int64_t length);
 
+/* How the next token is chosen from a row of logits z: the penalty, then softmax(z / temperature) over what top_k, top_p and min_p leave.
+ */
+typedef struct gm_sampling {
+    double temperature;        /* 0: always the largest logit, the first of equals */
+    int64_t top_k;             /* only the k largest; 0: all */
+    double top_p;              /* of these the fewest that hold this share of the probability together; 1: all */
+    double min_p;              /* and of these only those at least min_p times as probable as the largest; 0: all */
+    double repetition_penalty; /* 1: none; a token that stands in the past has z / penalty, or z * penalty where z < 0 */
+    uint64_t seed;
+} gm_sampling;
+void gm_sampling_defaults(gm_sampling *options); /* temperature 0.8, top_k 40, seed 1, no more filters */
+typedef struct gm_sampler gm_sampler;
+/* Errors: GM_EINVAL (an option out of its range), GM_ENOMEM. *out is freed by gm_sampler_free(NULL ok). */
+gm_status gm_sampler_create(gm_sampler **out, const gm_sampling *options, int64_t vocab, gm_error *err);
+void gm_sampler_free(gm_sampler *s);
+/* The next id, from logits [vocab] and the `count` ids before it (used by the penalty alone). The n-th draw of a sampler depends on the
+ * seed and n only. -1 where there is nothing to draw from: a NaN, or a largest logit that is infinite. Test: tests/model/test_sampler.c */
+int32_t gm_sampler_next(gm_sampler *s, const float *logits, const int32_t *past, int64_t count);
+
 /* ---- training ---------------------------------------------------------------------------------------------------------- */
 
 typedef enum gm_schedule { GM_SCHEDULE_CONSTANT, GM_SCHEDULE_COSINE, GM_SCHEDULE_LINEAR } gm_schedule;

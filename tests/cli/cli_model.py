@@ -34,6 +34,28 @@ class Model(Case):
         self.assertGreater(len(text.split()), 5)
         self.ok("generate", model, "--tokens", 40, "--temperature", 0, "--prompt", "ba don", "--threads", 1)  # past the context of 16
 
+    def test_generate_prompts_stops_and_samples(self):
+        self.ok(*self.train("m", "--quiet", steps=5))
+        word = ["generate", self.path("m"), "--threads", 1, "--seed", 5]
+        text = self.ok(*word, "--tokens", 30)
+        three = self.ok(*word, "--tokens", 30, "--samples", 3)
+        self.assertEqual(three.split("\n---\n")[0] + "\n", text)
+        self.assertEqual(three.split("\n---\n")[2], self.ok(*word[:-1], 7, "--tokens", 30))
+        stop = text.split()[8]
+        end = text.index(stop)
+        self.assertEqual(self.ok(*word, "--tokens", 30, "--stop", "no such thing", "--stop", stop), text[:end] + "\n")
+        self.assertEqual(self.ok(*word, "--tokens", 30, "--stop", stop + text[end + len(stop):end + len(stop) + 3] + "~"), text)  # held, then let go
+        with open(self.path("prompt"), "w") as f:
+            f.write("ba don")
+        given = self.ok(*word, "--prompt", "ba don", "--min-p", 0.1, "--top-p", 0.9, "--repetition-penalty", 1.2)
+        self.assertEqual(self.ok(*word, "--prompt-file", self.path("prompt"), "--min-p", 0.1, "--top-p", 0.9, "--repetition-penalty", 1.2), given)
+        with open(self.path("prompt")) as f:
+            self.assertEqual(self.ok(*word, "--prompt-file", "-", "--min-p", 0.1, "--top-p", 0.9, "--repetition-penalty", 1.2, stdin=f), given)
+        self.fails(2, ["--prompt", "--prompt-file"], *word, "--prompt", "a", "--prompt-file", "b")
+        self.fails(1, ["nowhere"], *word, "--prompt-file", self.path("nowhere"))
+        self.fails(2, ["prompt has 17", "reads 16"], *word, "--prompt", "ba " * 17)
+        self.fails(2, ["--min-p"], *word, "--min-p", 1)
+
     def test_results_stand_on_lines_of_their_own(self):
         data = self.text()
         shown = self.on_terminal(*self.train("m", data=data))
