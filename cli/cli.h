@@ -71,6 +71,8 @@ typedef struct cli_loaded {
 } cli_loaded;
 int cli_load(cli_loaded *loaded, const cli_command *command, const cli_common *common, gm_data_options *data);
 void cli_unload(cli_loaded *loaded);
+/* GM_EINVAL where the data's tokenizer has tokens that the model has not. */
+gm_status cli_check_tokenizer(const cli_loaded *loaded, gm_error *err);
 /* The tokenizer in the model's folder, NULL when there is none. Valid as long as *loaded. */
 const char *cli_tokenizer_beside(cli_loaded *loaded, const char *model);
 

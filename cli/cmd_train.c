@@ -8,7 +8,7 @@ typedef struct train_args {
     cli_common common;
     gm_data_options data;
     gm_train_options train;
-    const char *model, *attention, *out;
+    const char *model, *from, *attention, *out;
     cli_overrides shape;
 } train_args;
 
@@ -16,11 +16,16 @@ static void train_defaults(void *arguments) {
     train_args *args = arguments;
     *args = (train_args){.data.source = "stories", .attention = "softmax"};
     cli_train_defaults(&args->train);
+    args->train.ramp = -1;
 }
 
 static const cli_option train_model_options[] = {
     {"model", "PRESET", "the model's shape", CLI_TEXT, offsetof(train_args, model), 0, 0, "from the data source"},
     {"attention", "SPEC", "the attention variant", CLI_TEXT, offsetof(train_args, attention), 0, 0, NULL},
+    {"from", "MODEL", "surgery: continue this trained model, with its tokenizer, under --attention", CLI_TEXT, offsetof(train_args, from),
+     0, 0, "none: new weights"},
+    {"ramp", "N", "surgery: steps from the model's own normaliser to the new one (n from 0 to 1); 0: at once", CLI_COUNT,
+     offsetof(train_args, train.ramp), 0, 1e9, "a tenth of --steps"},
     {0}};
 static const cli_option train_out_options[] = {{"out", "DIR", "folder for config.json, model.safetensors, tokenizer.json and metrics.jsonl",
                                                 CLI_TEXT, offsetof(train_args, out), 0, 0, "must be given"},
@@ -70,31 +75,64 @@ static int report_result(const train_args *args, const gm_train_result *r) {
     return CLI_DONE;
 }
 
+/* A new model's shape, and everything that the data source decides. */
+static gm_status plan_new(train_args *args, gm_model_config *cfg, gm_error *err) {
+    const char *model = args->model ? args->model : gm_data_default_of(args->data.source)->model;
+    gm_status status = gm_model_config_preset(cfg, model, err);
+    if (status == GM_OK)
+        status = cli_train_fill(&args->train, &args->data, model, err);
+    cfg->context = args->train.context;
+    args->train.ramp = args->train.ramp < 0 ? 0 : args->train.ramp;
+    return status;
+}
+
+/* A trained model's shape; data through its tokenizer, in sequences that it has room for. */
+static gm_status plan_surgery(train_args *args, cli_loaded *loaded, gm_model_config *cfg, gm_error *err) {
+    gm_status status = gm_model_load(&loaded->model, loaded->ctx, args->from, err);
+    if (status != GM_OK)
+        return status;
+    *cfg = *gm_model_config_of(loaded->model);
+    const bool shortened = !args->train.context;
+    status = cli_train_fill(&args->train, &args->data, "", err);
+    if (shortened && args->train.context > cfg->context)
+        args->train.context = args->data.context = cfg->context;
+    if (args->train.ramp < 0)
+        args->train.ramp = cfg->attention.sink == GM_SINK_LEARNED ? 0 : args->train.steps / 10;
+    args->train.from = loaded->model;
+    args->data.for_model = true;
+    if (!args->data.tokenizer)
+        args->data.tokenizer = cli_tokenizer_beside(loaded, args->from);
+    return status;
+}
+
 static int train_run(const cli_command *command, void *arguments) {
     train_args *args = arguments;
     gm_error err = {.offset = -1};
     gm_model_config cfg;
     gm_train_result result;
-    gm_ctx *ctx = NULL;
-    gm_data *data = NULL;
+    cli_loaded loaded = {0};
     train_watch watch = {.progress.quiet = args->common.quiet};
     int code;
     if (!args->out) {
         cli_error(command->name, "--out is missing; name a folder for the model");
         return CLI_USAGE;
     }
+    if (args->from && args->model) {
+        cli_error(command->name, "--from brings its own shape; leave out --model %s", args->model);
+        return CLI_USAGE;
+    }
     cli_catch_stop();
-    const char *model = args->model ? args->model : gm_data_default_of(args->data.source)->model;
-    if (gm_model_config_preset(&cfg, model, &err) != GM_OK || gm_variant_parse(&cfg.attention, args->attention, &err) != GM_OK ||
-        gm_model_config_override(&cfg, args->shape.text, &err) != GM_OK ||
-        cli_train_fill(&args->train, &args->data, model, &err) != GM_OK || cli_context(&ctx, &args->common, &err) != GM_OK ||
-        gm_data_open(&data, &args->data, &err) != GM_OK) {
+    if (cli_context(&loaded.ctx, &args->common, &err) != GM_OK ||
+        (args->from ? plan_surgery(args, &loaded, &cfg, &err) : plan_new(args, &cfg, &err)) != GM_OK ||
+        gm_variant_parse(&cfg.attention, args->attention, &err) != GM_OK ||
+        gm_model_config_override(&cfg, args->shape.text, &err) != GM_OK || gm_data_open(&loaded.data, &args->data, &err) != GM_OK ||
+        (args->from && cli_check_tokenizer(&loaded, &err) != GM_OK)) {
         code = cli_fail(command, &err);
         goto done;
     }
-    cfg.vocab = gm_tokenizer_vocab(gm_data_tokenizer(data));
-    cfg.context = args->train.context;
-    gm_status status = gm_train_run(ctx, &cfg, data, &args->train, args->out, on_step, &watch, &result, &err);
+    if (!args->from)
+        cfg.vocab = gm_tokenizer_vocab(gm_data_tokenizer(loaded.data));
+    gm_status status = gm_train_run(loaded.ctx, &cfg, loaded.data, &args->train, args->out, on_step, &watch, &result, &err);
     if (status == GM_ESTOPPED) {
         cli_error(command->name, "stopped at step %lld; the same command continues it", (long long)watch.last_step);
         code = CLI_FAILED;
@@ -103,8 +141,7 @@ static int train_run(const cli_command *command, void *arguments) {
     else
         code = report_result(args, &result);
 done:
-    gm_data_free(data);
-    gm_ctx_free(ctx);
+    cli_unload(&loaded);
     return code;
 }
 

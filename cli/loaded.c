@@ -10,6 +10,16 @@ const char *cli_tokenizer_beside(cli_loaded *loaded, const char *model) {
     return access(loaded->tokenizer_path, F_OK) == 0 ? loaded->tokenizer_path : NULL;
 }
 
+gm_status cli_check_tokenizer(const cli_loaded *loaded, gm_error *err) {
+    int64_t have = gm_model_config_of(loaded->model)->vocab, need = gm_tokenizer_vocab(gm_data_tokenizer(loaded->data));
+    if (need <= have)
+        return GM_OK;
+    *err = (gm_error){.code = GM_EINVAL, .offset = -1};
+    snprintf(err->msg, sizeof err->msg, "the tokenizer has %lld tokens, the model %lld; give the model's own with --tokenizer",
+             (long long)need, (long long)have);
+    return GM_EINVAL;
+}
+
 static gm_status load_all(cli_loaded *loaded, const cli_common *common, gm_data_options *data, gm_error *err) {
     const char *folder = common->operands[0];
     gm_status status = cli_context(&loaded->ctx, common, err);
@@ -30,16 +40,7 @@ static gm_status load_all(cli_loaded *loaded, const cli_common *common, gm_data_
     if (!data->tokenizer)
         data->tokenizer = cli_tokenizer_beside(loaded, folder);
     status = gm_data_open(&loaded->data, data, err);
-    if (status != GM_OK)
-        return status;
-    int64_t have = gm_model_config_of(loaded->model)->vocab, need = gm_tokenizer_vocab(gm_data_tokenizer(loaded->data));
-    if (need > have) {
-        *err = (gm_error){.code = GM_EINVAL, .offset = -1};
-        snprintf(err->msg, sizeof err->msg, "the tokenizer has %lld tokens, the model %lld; give the model's own with --tokenizer",
-                 (long long)need, (long long)have);
-        return GM_EINVAL;
-    }
-    return GM_OK;
+    return status == GM_OK ? cli_check_tokenizer(loaded, err) : status;
 }
 
 int cli_load(cli_loaded *loaded, const cli_command *command, const cli_common *common, gm_data_options *data) {

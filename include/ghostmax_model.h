@@ -318,6 +318,8 @@ typedef struct gm_train_options {
     int64_t warmup, eval_every, eval_sequences, log_every, checkpoint_every; /* in steps; 0: only at the end (eval: never) */
     int64_t measure_every, measure_sequences; /* norms, kurtosis and sinks into metrics.jsonl while they grow; 0: never; 16 sequences */
     uint64_t seed;
+    const gm_model *from; /* surgery: begin with this model's weights instead of random ones, under another variant; NULL: random */
+    int64_t ramp;         /* surgery: steps over which the normaliser moves from the source's to the variant's; 0: at once */
 } gm_train_options;
 /* 1000 steps of 32 x 128, lr 1e-3 constant after 100 of warm-up, AdamW (0.9, 0.99, 1e-8), decay 0.1, clip 1, a log line every 10 steps. */
 void gm_train_defaults(gm_train_options *options);

@@ -19,7 +19,7 @@ gm_status gm_zero_token_count(int64_t *n, const gm_model_config *c, gm_error *er
         {sink && !c->rope, "its position embeddings are added to the zero row, which is then no longer zero"},
         {sink && !c->rms_norm, "layer norm's bias makes something of a zero row; only RMS norm keeps it zero"},
         {sink && !(c->norm_eps > 0), "its RMS norm has no eps, so a zero row is 0/0"},
-        {sink && c->bias, "its linear layers have biases, so a zero row gets a key and a value"},
+        {sink && (c->bias || c->qkv_bias), "its linear layers have biases, so a zero row gets a key and a value"},
         {sink && c->window > 0 && (double)c->window < (double)c->context + a->n,
          "its sliding window is shorter than its context, so the zero token would fall out of sight"},
     };

@@ -220,7 +220,8 @@ gm_status gm_model_allocate(gm_model **out, const gm_ctx *ctx, const gm_model_co
         m->param_elements = p->offset + (p->rows * p->cols + 15) / 16 * 16;
     }
     m->weights = gm_alloc((size_t)m->param_elements, sizeof(float));
-    if (!m->weights) {
+    m->sinks = gm_alloc((size_t)checked.heads, sizeof(float));
+    if (!m->weights || !m->sinks) {
         gm_model_free(m);
         return gm_fail_memory(err, (size_t)m->param_elements * sizeof(float));
     }
@@ -260,6 +261,7 @@ void gm_model_free(gm_model *m) {
     gm_free(m->weights);
     gm_free(m->grads);
     gm_free(m->own_head);
+    gm_free(m->sinks);
     gm_free(m->rope);
     gm_free(m);
 }
@@ -354,6 +356,16 @@ static void cache_append(const gm_model_config *c, const gm_kv_cache *cache, int
     *v = layer + KD;
 }
 
+/* The block's learned sink logits, NULL without. */
+static const float *block_sinks(gm_model *m, int64_t l) {
+    const float *sinks = gm_model_weight(m, GM_P_SINKS, (int)l);
+    if (!sinks || m->sink_shift == 0)
+        return sinks;
+    for (int64_t h = 0; h < m->cfg.heads; h++)
+        m->sinks[h] = sinks[h] + m->sink_shift;
+    return m->sinks;
+}
+
 /* cache (NULL: none): what came before; B is 1 then. */
 static gm_status block_forward(gm_model *m, int64_t l, const float *x, int64_t B, int64_t T, const gm_kv_cache *cache, uint64_t drop,
                                const gm_tap *tap, gm_error *err) {
@@ -387,9 +399,9 @@ static gm_status block_forward(gm_model *m, int64_t l, const float *x, int64_t B
         cache_append(c, cache, l, &keys, &values, T);
     if (tap && tap->attention) {
         GM_TRY(observed_reserve(s, T, err));
-        gm_attention_observed(ctx, a->o, q, k, v, W(SINKS), m->norm, &shape, &(gm_attention_tap){tap_attention, &t}, s->observed);
+        gm_attention_observed(ctx, a->o, q, k, v, block_sinks(m, l), m->norm, &shape, &(gm_attention_tap){tap_attention, &t}, s->observed);
     } else {
-        GM_TRY(gm_attention_fwd(ctx, a->o, a->lse, q, keys, values, W(SINKS), m->norm, &shape, s->attention, err));
+        GM_TRY(gm_attention_fwd(ctx, a->o, a->lse, q, keys, values, block_sinks(m, l), m->norm, &shape, s->attention, err));
     }
     /* 4 gate */
     const float *o = a->o;
@@ -479,7 +491,8 @@ static gm_status block_backward(gm_model *m, int64_t l, const float *x, int64_t 
     /* 3 attention */
     gm_attention_shape shape = attention_shape(c, NULL, B, T);
     float *dq = s->dqkv, *dk = dq + HD, *dv = dk + KV * D;
-    GM_TRY(gm_attention_bwd(ctx, dq, dk, dv, G(SINKS), s->dout, q, k, v, a->o, a->lse, W(SINKS), m->norm, &shape, s->attention, err));
+    GM_TRY(
+        gm_attention_bwd(ctx, dq, dk, dv, G(SINKS), s->dout, q, k, v, a->o, a->lse, block_sinks(m, l), m->norm, &shape, s->attention, err));
     /* 2 q, k, v */
     if (c->rope)
         gm_rope_apply(ctx, dq, QKV, m->rope, B, T, 0, H + KV, D, true);

@@ -108,7 +108,9 @@ size_t gm_acts_bytes(const gm_model_config *cfg, int64_t B, int64_t T, bool trai
 struct gm_model {
     const gm_ctx *ctx;
     gm_model_config cfg;
-    gm_norm norm;     /* of cfg.attention, alpha resolved */
+    gm_norm norm;     /* of cfg.attention, alpha resolved; surgery's ramp moves it (train/surgery.c) */
+    float sink_shift; /* added to every learned sink: 0, but during such a ramp */
+    float *sinks;     /* [H]: a block's sinks, shifted */
     gm_param *params; /* [param_count], in file order */
     int param_count;
     int64_t param_elements;

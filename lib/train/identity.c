@@ -1,6 +1,8 @@
 /* identity.c -- a run's identity as a flat JSON object. */
 #include "identity.h"
+#include "model.h"
 
+#include <inttypes.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,25 +54,41 @@ json_t *gm_identity_of(const gm_model_config *c, const gm_train_options *o, cons
     for (int i = 0; id && i < GM_COUNT(reals); i++)
         json_object_set_new(id, reals[i].name, json_real(reals[i].value));
     add_model(id, c);
+    if (o->from) { /* what it began with, by content */
+        char hash[17];
+        const gm_model *from = o->from;
+        snprintf(hash, sizeof hash, "%016" PRIx64, gm_hash(from->weights, (size_t)from->param_elements * sizeof(float), 0));
+        gm_variant_format(variant, sizeof variant, &from->cfg.attention);
+        json_object_set_new(id, "from", json_string(hash));
+        json_object_set_new(id, "from_attention", json_string(variant));
+        json_object_set_new(id, "ramp", json_integer(o->ramp));
+    }
     return id;
+}
+
+static gm_status fail_other(const char *folder, const char *name, json_t *found, json_t *wanted, gm_error *err) {
+    char *a = found ? json_dumps(found, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6)) : NULL;
+    char *b = wanted ? json_dumps(wanted, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6)) : NULL;
+    gm_status status = gm_fail(err, GM_EINVAL, "'%s' holds another run: its %s is %s, asked is %s; choose another folder", folder, name,
+                               a ? a : "not set", b ? b : "none");
+    free(a);
+    free(b);
+    return status;
 }
 
 gm_status gm_identity_compare(json_t *there, json_t *asked, const char *folder, gm_error *err) {
     const char *name;
-    json_t *wanted;
+    json_t *value;
     if (!json_is_object(there))
         return gm_fail(err, GM_EFORMAT, "'%s' does not say what was trained there; choose another folder or remove it", folder);
-    json_object_foreach(asked, name, wanted) {
+    json_object_foreach(asked, name, value) {
         json_t *found = json_object_get(there, name);
-        if (found ? json_equal(found, wanted) : json_number_value(wanted) == 0) /* runs of earlier versions lack what they did not have */
-            continue;
-        char *a = found ? json_dumps(found, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6)) : NULL;
-        char *b = json_dumps(wanted, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6));
-        gm_status status = gm_fail(err, GM_EINVAL, "'%s' holds another run: its %s is %s, asked is %s; choose another folder", folder, name,
-                                   a ? a : "not set", b ? b : "");
-        free(a);
-        free(b);
-        return status;
+        if (!found || !json_equal(found, value))
+            return fail_other(folder, name, found, value, err);
+    }
+    json_object_foreach(there, name, value) {
+        if (!json_object_get(asked, name))
+            return fail_other(folder, name, value, NULL, err);
     }
     return GM_OK;
 }

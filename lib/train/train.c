@@ -8,6 +8,7 @@
 #include "jsonl.h"
 #include "model.h"
 #include "ops.h"
+#include "surgery.h"
 #include "train_state.h"
 
 #include <errno.h>
@@ -163,6 +164,8 @@ static gm_status train_step(run *r, int64_t step, gm_error *err) {
         tokens += r->y[i] >= 0;
     double loss_sum = 0;
     uint64_t dropout = gm_rng_key(o->seed, "dropout");
+    if (o->from)
+        gm_surgery_step(m, o, step);
     gm_model_zero_grads(m);
     for (int64_t i = 0; i < o->accumulate; i++) {
         int64_t first = i * part * o->context;
@@ -296,6 +299,8 @@ static gm_status record_load(run *r, bool *finished, gm_train_result *result, gm
 static gm_status run_begin(run *r, const gm_model_config *cfg, gm_error *err) {
     const gm_train_options *o = &r->o;
     GM_TRY(gm_model_create(&r->model, r->ctx, cfg, o->seed, err));
+    if (o->from)
+        gm_surgery_weights(r->model, o->from);
     GM_TRY(gm_model_train_begin(r->model, o->batch / o->accumulate, o->context, err));
     size_t n = (size_t)r->model->param_elements, tokens = (size_t)(o->batch * o->context);
     r->moment1 = gm_alloc(n, sizeof(float));
@@ -377,6 +382,10 @@ gm_status gm_train_run(const gm_ctx *ctx, const gm_model_config *cfg, const gm_d
     *result = (gm_train_result){.loss = NAN, .val_loss = NAN};
     GM_TRY(check_options(options, err));
     GM_TRY(gm_model_config_check(&checked, err));
+    if (options->from)
+        GM_TRY(gm_surgery_config(&checked, options, err));
+    else if (options->ramp)
+        return gm_fail(err, GM_EINVAL, "a ramp leads from one variant to another; there is no model to start from");
     if (options->context > checked.context)
         return gm_fail(err, GM_EINVAL, "context is %lld, the model has room for %lld", (long long)options->context,
                        (long long)checked.context);

@@ -204,6 +204,8 @@ static void conditions(void **state) {
         {"llama-260k", "clipped", SHAPE, "clipped", 0},
         {"llama-260k", "softmax1+gated", SHAPE, "gated", 0},
         {"llama-260k", "softmax1", SHAPE ",bias=yes", "biases", 0},
+        {"llama-260k", "softmax1", SHAPE ",qkv-bias=yes", "biases", 0},
+        {"llama-260k", "softmax1", SHAPE ",qk-norm=yes", NULL, 1},
         {"gpt2-nano", "softmax1", "vocab=23", "position embeddings", 0},
         {"gpt2-nano", "softmax1", "vocab=23", "layer norm", 0},
         {"gpt2-nano", "softmax1", "vocab=23", "biases", 0},

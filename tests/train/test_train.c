@@ -1,12 +1,10 @@
 /* test_train.c -- gm_train_run from end to end on a small text: a stopped or killed run continued is the run that never stopped, bit for
  * bit; the loop is the written-out step of replay.h; finished, foreign, damaged and diverged folders each have their answer. */
 #include "replay.h"
+#include "run_folder.h"
 
-#include <dirent.h>
-#include <jansson.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 static char base[64], text_path[96];
 static gm_ctx *ctx;
@@ -18,42 +16,6 @@ enum { STEPS = 24, T = 16 };
 
 static void path_of(char *dst, size_t n, const char *name) {
     snprintf(dst, n, "%s/%s", base, name);
-}
-
-static void remove_folder(const char *path) {
-    DIR *dir = opendir(path);
-    if (!dir)
-        return;
-    for (struct dirent *e; (e = readdir(dir));) {
-        char inner[512];
-        snprintf(inner, sizeof inner, "%s/%s", path, e->d_name);
-        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 && unlink(inner) != 0)
-            remove_folder(inner);
-    }
-    closedir(dir);
-    rmdir(path);
-}
-
-static bool exists(const char *folder, const char *name) {
-    char path[512];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    return gm_path_exists(path);
-}
-
-static gm_file contents(const char *folder, const char *name) {
-    char path[512];
-    gm_file file;
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    CHECK_OK(gm_file_open(&file, path, err));
-    return file;
-}
-
-static void assert_same_file(const char *a, const char *b, const char *name) {
-    gm_file x = contents(a, name), y = contents(b, name);
-    assert_int_equal(x.size, y.size);
-    assert_memory_equal(x.data, y.data, x.size);
-    gm_file_close(&x);
-    gm_file_close(&y);
 }
 
 /* Names, bytes and times of change of everything in a folder. */
@@ -170,34 +132,6 @@ static gm_train_result finish(const char *folder, const gm_model_config *cfg, co
     assert_int_equal(result.step, STEPS);
     assert_int_equal(result.diverged_at, 0);
     return result;
-}
-
-/* metrics.jsonl without what depends on the clock. */
-static json_t *log_lines(const char *folder) {
-    gm_file file = contents(folder, "metrics.jsonl");
-    json_t *lines = json_array();
-    for (size_t at = 0; at < file.size;) {
-        const char *end = memchr(file.data + at, '\n', file.size - at);
-        assert_non_null(end);
-        size_t n = (size_t)(end - (const char *)(file.data + at));
-        json_t *line = json_loadb((const char *)file.data + at, n, 0, NULL);
-        assert_non_null(line);
-        json_object_del(line, "step_seconds");
-        json_array_append_new(lines, line);
-        at += n + 1;
-    }
-    gm_file_close(&file);
-    return lines;
-}
-
-static void assert_same_run(const char *a, const char *b) {
-    assert_same_file(a, b, "model.safetensors");
-    assert_same_file(a, b, "config.json");
-    assert_same_file(a, b, "tokenizer.json");
-    json_t *x = log_lines(a), *y = log_lines(b);
-    assert_true(json_equal(x, y));
-    json_decref(x);
-    json_decref(y);
 }
 
 /* ---- resuming */
