@@ -442,10 +442,15 @@ void gm_gguf_read(const gm_gguf_tensor *t, int64_t first, int64_t count, int64_t
 
 /* ---- writing */
 
+typedef struct tensor {
+    gm_gguf_source source; /* its name is ours */
+    float *own;            /* data that was copied, else NULL */
+} tensor;
+
 struct gm_gguf_writer {
     gm_text meta;     /* the values as they stand in the file */
     size_t *value_at; /* of each value, in meta */
-    gm_gguf_source *tensors;
+    tensor *tensors;
     int64_t value_count, value_capacity, tensor_count, tensor_capacity;
     gm_error error; /* the first */
 };
@@ -478,8 +483,10 @@ gm_status gm_gguf_writer_create(gm_gguf_writer **out, gm_error *err) {
 void gm_gguf_writer_free(gm_gguf_writer *w) {
     if (!w)
         return;
-    for (int64_t i = 0; i < w->tensor_count; i++)
-        free((char *)w->tensors[i].name);
+    for (int64_t i = 0; i < w->tensor_count; i++) {
+        free((char *)w->tensors[i].source.name);
+        free(w->tensors[i].own);
+    }
     free(w->tensors);
     free(w->value_at);
     gm_text_free(&w->meta);
@@ -595,7 +602,7 @@ void gm_gguf_put_tensor(gm_gguf_writer *w, const gm_gguf_source *source) {
     if (source->interleave && (source->interleave % 2 || source->rows % source->interleave))
         keep_error(w, GM_EINVAL, "its rows cannot take turns in such groups", name);
     for (int64_t i = 0; i < w->tensor_count; i++) {
-        if (strcmp(w->tensors[i].name, name) == 0)
+        if (strcmp(w->tensors[i].source.name, name) == 0)
             keep_error(w, GM_EINVAL, "the tensor stands twice", name);
     }
     char *copy = strdup(name);
@@ -605,8 +612,23 @@ void gm_gguf_put_tensor(gm_gguf_writer *w, const gm_gguf_source *source) {
         free(copy);
         return;
     }
-    w->tensors[w->tensor_count] = *source;
-    w->tensors[w->tensor_count++].name = copy;
+    tensor *t = &w->tensors[w->tensor_count++];
+    *t = (tensor){.source = *source};
+    t->source.name = copy;
+}
+
+void gm_gguf_put_vector(gm_gguf_writer *w, const char *name, const float *data, int64_t n) {
+    float *own = malloc((size_t)n * sizeof *own);
+    int64_t count = w->tensor_count;
+    if (own)
+        memcpy(own, data, (size_t)n * sizeof *own);
+    else
+        keep_error(w, GM_ENOMEM, "not enough memory", name);
+    gm_gguf_put_tensor(w, &(gm_gguf_source){.name = name, .data = own, .rows = n});
+    if (w->tensor_count > count)
+        w->tensors[count].own = own;
+    else
+        free(own);
 }
 
 static uint32_t type_number(gm_dtype dtype) {
@@ -625,7 +647,7 @@ static void put_header(gm_text *text, const gm_gguf_writer *w) {
     gm_text_bytes(text, w->meta.data, w->meta.size);
     uint64_t at = 0;
     for (int64_t i = 0; i < w->tensor_count; i++) {
-        const gm_gguf_source *s = &w->tensors[i];
+        const gm_gguf_source *s = &w->tensors[i].source;
         put_sized(text, s->name, strlen(s->name));
         put_u32(text, s->cols ? 2 : 1);
         if (s->cols)
@@ -673,7 +695,7 @@ static gm_status write_all(gm_gguf_writer *w, gm_writer *out, gm_error *err) {
     gm_status status = header.failed || w->meta.failed ? gm_fail_memory(err, w->meta.size) : GM_OK;
     gm_text_free(&header);
     for (int64_t i = 0; status == GM_OK && i < w->tensor_count; i++)
-        status = write_tensor(out, &w->tensors[i], err);
+        status = write_tensor(out, &w->tensors[i].source, err);
     return status;
 }
 

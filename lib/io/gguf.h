@@ -129,6 +129,8 @@ typedef struct gm_gguf_source {
     int64_t interleave; /* as gm_gguf_read: data has the halves one after the other */
 } gm_gguf_source;
 void gm_gguf_put_tensor(gm_gguf_writer *w, const gm_gguf_source *source);
+/* A small f32 vector, copied. */
+void gm_gguf_put_vector(gm_gguf_writer *w, const char *name, const float *data, int64_t n);
 
 /* Writes atomically. Errors: GM_EINVAL (a key or name twice, empty or too long; a number that its dtype cannot hold: by tensor), GM_EIO,
  * GM_ENOMEM. */

@@ -1,6 +1,7 @@
 /* model_files.c -- a model as a folder of config.json and model.safetensors with Hugging Face's tensor names and layouts. One table per
  * family maps params.def's entries to tensors of the file, in both directions. Files of other formats are known by their content. */
 #include "config_file.h"
+#include "gguf_file.h"
 #include "llama2c_file.h"
 #include "model.h"
 #include "safetensors.h"
@@ -343,10 +344,10 @@ gm_status gm_model_load(gm_model **out, const gm_ctx *ctx, const char *path, gm_
     if (!gm_path_is_dir(path)) {
         gm_file file;
         GM_TRY(gm_file_open(&file, path, err));
-        bool llama2c = gm_llama2c_is(&file);
-        gm_status status = llama2c ? gm_llama2c_load(out, ctx, &file, err) : GM_OK;
+        bool gguf = gm_gguf_is(file.data, file.size), llama2c = !gguf && gm_llama2c_is(&file);
+        gm_status status = gguf ? gm_gguf_model_load(out, ctx, &file, err) : llama2c ? gm_llama2c_load(out, ctx, &file, err) : GM_OK;
         gm_file_close(&file);
-        if (llama2c)
+        if (gguf || llama2c)
             return status;
         /* the weights' file: its config.json lies beside it */
         char *slash = strrchr(folder, '/');
@@ -358,7 +359,8 @@ gm_status gm_model_load(gm_model **out, const gm_ctx *ctx, const char *path, gm_
         const char *dot = strrchr(weights, '.');
         if (!dot || strcmp(dot, ".safetensors") != 0)
             return gm_fail(err, GM_EUNSUPPORTED,
-                           "'%s' is not a model: give a folder of config.json and model.safetensors, or a llama2.c checkpoint", path);
+                           "'%s' is not a model: give a folder of config.json and model.safetensors, a GGUF file or a llama2.c checkpoint",
+                           path);
     }
     GM_TRY(gm_path_join(config_path, sizeof config_path, folder, "config.json", err));
     GM_TRY(gm_path_join(weights_path, sizeof weights_path, folder, weights, err));
