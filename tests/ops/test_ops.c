@@ -268,12 +268,19 @@ static void test_embedding(void **state) {
 
 /* ---- rope */
 
+static void rope_frequencies(double *f, int64_t D) {
+    for (int64_t i = 0; i < D / 2; i++)
+        f[i] = pow(10000, -2.0 * (double)i / (double)D);
+}
+
 static void test_rope(void **state) {
     (void)state;
     enum { B = 2, T = 5, H = 3, D = 10, XS = H * D + 4, FIRST = 7 };
     float table[(FIRST + T) * D];
-    gm_rope_table(table, FIRST + T, D, 10000);
+    double frequencies[D / 2];
+    rope_frequencies(frequencies, D);
     EVERY_ISA(ctx) {
+        gm_rope_table(ctx, table, FIRST + T, D, frequencies);
         float *x = values("x", B * T * XS, 1), *x0 = values("x", B * T * XS, 1);
         gm_rope_apply(ctx, x, XS, table, B, T, FIRST, H, D, false);
         for (int64_t r = 0; r < B * T; r++) {
@@ -478,7 +485,9 @@ static uint64_t workout(const char *isa, int threads) {
     assert_true(next - pool + GM_MAX(gm_head_scratch(ctx, V), gm_norm_bwd_scratch(ctx, C)) <= TOTAL);
     gm_embedding_fwd(ctx, x, tokens, wte, wte, B, T, C, 1);
     gm_norm_fwd(ctx, y, mean, rstd, x, g, g + C, R, C, 1e-5f, false);
-    gm_rope_table(table, T, 8, 10000);
+    double frequencies[4];
+    rope_frequencies(frequencies, 8);
+    gm_rope_table(ctx, table, T, 8, frequencies);
     gm_rope_apply(ctx, y, C, table, B, T, 0, C / 8, 8, false);
     gm_linear_fwd(ctx, h, 2 * F, y, C, w, b, R, C, 2 * F);
     gm_swiglu_fwd(ctx, a, h, R, F);
