@@ -15,6 +15,7 @@
     COMMAND(eval)             \
     COMMAND(measure)          \
     COMMAND(generate)         \
+    COMMAND(convert)          \
     COMMAND(report)           \
     COMMAND(info)             \
     COMMAND(tokenize)         \

@@ -295,6 +295,8 @@ static void default_text(char *dst, size_t size, const bound_option *b) {
     }
     case CLI_CHOICE: {
         const char *values = o->value;
+        if (*(int *)b->field < 0)
+            values = otherwise;
         for (int i = *(int *)b->field; i > 0; i--)
             values += strcspn(values, "|") + 1;
         snprintf(dst, size, "%.*s", (int)strcspn(values, "|"), values);

@@ -400,6 +400,37 @@ gm_status gm_quant_simulated_loss(gm_model *m, const gm_data *data, const gm_qua
 gm_status gm_quant_executed_loss(gm_model *m, const gm_data *data, const gm_quant_options *options, double *loss, double *simulated_loss,
                                  double *f32_loss, gm_error *err);
 
+/* ---- converting: a model in other programs' files ------------------------------------------------------------------------------ */
+
+typedef enum gm_format { GM_FORMAT_HF, GM_FORMAT_GGUF, GM_FORMAT_LLAMA2C } gm_format;
+enum { GM_ZERO_TOKENS_AUTO = -1 };
+
+typedef struct gm_convert_options {
+    gm_format format;
+    gm_dtype dtype;          /* of the matrices; HF: not q8_0, llama2c: f32 only */
+    int64_t zero_tokens;     /* 0: the variant as it is (HF: ghostmax_<family>); n: must be the variant's n; auto: as many as it needs */
+    int64_t max_shard_bytes; /* HF: a file's size; 0: one file */
+    bool force;              /* overwrite */
+} gm_convert_options;
+
+typedef struct gm_convert_result {
+    int64_t vocab, context;
+    char architecture[64];         /* as the file says it: "llama", "ghostmax_gpt2" ... */
+    int64_t zero_tokens;           /* how many stand before every prompt; 0: none */
+    int32_t zero_token;            /* which; -1 */
+    gm_bos_use bos;                /* does the prompt go on with BOS? */
+    bool text;                     /* the file holds a tokenizer that cuts texts as t does */
+} gm_convert_result;
+
+/* gm_convert -- write m, with its tokenizer (NULL: none), as a folder (HF) or file `out`. A softmax1 or softmax_n model with integer n that
+ * meets the conditions of docs/zero-token.md becomes a stock one of plain softmax with one token more, whose embedding is zero: prefixed n
+ * times it gives the same logits. HF: config.json, model.safetensors, tokenizer.json, generation_config.json. *result NULL ok.
+ * Errors: GM_EUNSUPPORTED (no zero token can stand for the variant: every reason; a format that cannot hold the model or the dtype),
+ * GM_EINVAL (zero_tokens is not the variant's n), GM_EIO (out exists and force is not set; the system refused), GM_ENOMEM.
+ * Test: tests/convert/, `make test-interop` */
+gm_status gm_convert(const gm_model *m, const gm_tokenizer *t, const char *out, const gm_convert_options *options, gm_convert_result *result,
+                     gm_error *err);
+
 /* ---- the lab -------------------------------------------------------------------------------------------------------------- */
 
 typedef struct gm_lab_options {

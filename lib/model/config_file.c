@@ -383,8 +383,7 @@ static json_t *config_make(const gm_model_config *cfg) {
     return root;
 }
 
-/* With as few digits as give every number back. */
-static char *dump(json_t *root) {
+char *gm_json_text(json_t *root) {
     for (size_t digits = 6; digits <= 17; digits++) {
         char *text = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(digits));
         json_t *back = text ? json_loads(text, 0, NULL) : NULL;
@@ -399,7 +398,7 @@ static char *dump(json_t *root) {
 
 char *gm_config_json(const gm_model_config *cfg) {
     json_t *root = config_make(cfg);
-    char *json = root ? dump(root) : NULL;
+    char *json = root ? gm_json_text(root) : NULL;
     json_decref(root);
     return json;
 }

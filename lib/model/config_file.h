@@ -19,6 +19,10 @@ gm_status gm_config_file_read(gm_model_config *cfg, const char *path, gm_error *
 char *gm_config_json(const gm_model_config *cfg);
 gm_status gm_config_parse(gm_model_config *cfg, const void *bytes, size_t n, const char *name, gm_error *err);
 
+/* Any JSON, indented, with as few digits as give every number back; freed with free(); NULL: no memory. */
+struct json_t;
+char *gm_json_text(struct json_t *root);
+
 /* A number for everything that decides what the model computes from its weights: equal for equal mathematics. */
 uint64_t gm_config_fingerprint(const gm_model_config *cfg);
 
