@@ -71,10 +71,10 @@ static void print_json(const convert_args *args, const char *variant, const gm_c
     for (int64_t i = 0; i < r->zero_tokens; i++)
         json_array_append_new(prompt, json_integer(r->zero_token));
     static const char *const bos[] = {[GM_BOS_UNKNOWN] = "unknown", [GM_BOS_NEVER] = "never", [GM_BOS_ALWAYS] = "always"};
-    cli_print_json(json_pack("{s:s, s:s, s:s, s:I, s:I, s:s, s:o, s:o, s:s, s:b}", "out", args->out, "architecture", r->architecture, "dtype",
-                             gm_dtype_name(args->o.dtype), "vocab", (json_int_t)r->vocab, "context", (json_int_t)r->context, "attention",
-                             variant, "zero_token", r->zero_tokens ? json_integer(r->zero_token) : json_null(), "prompt_prefix", prompt,
-                             "trained_with_bos", bos[r->bos], "tokenizer", r->text));
+    cli_print_json(json_pack("{s:s, s:s, s:s, s:I, s:I, s:s, s:o, s:o, s:s, s:b}", "out", args->out, "architecture", r->architecture,
+                             "dtype", gm_dtype_name(args->o.dtype), "vocab", (json_int_t)r->vocab, "context", (json_int_t)r->context,
+                             "attention", variant, "zero_token", r->zero_tokens ? json_integer(r->zero_token) : json_null(),
+                             "prompt_prefix", prompt, "trained_with_bos", bos[r->bos], "tokenizer", r->text));
 }
 
 /* What whoever runs the file must know. */
@@ -86,8 +86,8 @@ static void print_zero_token(const convert_args *args, const char *variant, cons
         snprintf(prefix, sizeof prefix, "%d x %lld", r->zero_token, (long long)r->zero_tokens);
     printf("%s became softmax behind token %d, the zero token, which is now BOS. The prompt is [%s, %stext]%s\n", variant, r->zero_token,
            prefix, r->bos == GM_BOS_ALWAYS ? "the BOS that it was trained with, " : "",
-           r->zero_tokens > 1           ? "; a runtime adds one BOS, pass the others."
-           : r->bos == GM_BOS_ALWAYS    ? "; a runtime adds the zero token, pass the other."
+           r->zero_tokens > 1                 ? "; a runtime adds one BOS, pass the others."
+           : r->bos == GM_BOS_ALWAYS          ? "; a runtime adds the zero token, pass the other."
            : args->o.format == GM_FORMAT_GGUF ? "; llama.cpp begins every text so."
                                               : ".");
     if (r->bos == GM_BOS_UNKNOWN)
@@ -117,7 +117,8 @@ static int convert_run(const cli_command *command, void *arguments) {
     gm_tokenizer *tokenizer = NULL;
     gm_convert_result result;
     if (args->format < 0 || !args->out) {
-        cli_error(command->name, "--%s", args->format < 0 ? "to is missing; give hf, gguf or llama2c" : "out is missing; name what to write");
+        cli_error(command->name, "--%s",
+                  args->format < 0 ? "to is missing; give hf, gguf or llama2c" : "out is missing; name what to write");
         return CLI_USAGE;
     }
     args->o.format = (gm_format)args->format;
@@ -144,8 +145,9 @@ const cli_command cli_command_convert = {
     .operands = "MODEL",
     .operands_min = 1,
     .operands_max = 1,
-    .about = "Writes MODEL, with its tokenizer, in another program's format. A softmax1 llama becomes one that llama.cpp and transformers run "
-             "as it is.",
+    .about =
+        "Writes MODEL, with its tokenizer, in another program's format. A softmax1 llama becomes one that llama.cpp and transformers run "
+        "as it is.",
     .example = "ghostmax convert runs/quiet --to gguf --out quiet.gguf",
     .size = sizeof(convert_args),
     .groups = convert_groups,

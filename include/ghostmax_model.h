@@ -415,11 +415,11 @@ typedef struct gm_convert_options {
 
 typedef struct gm_convert_result {
     int64_t vocab, context;
-    char architecture[64];         /* as the file says it: "llama", "ghostmax_gpt2" ... */
-    int64_t zero_tokens;           /* how many stand before every prompt; 0: none */
-    int32_t zero_token;            /* which; -1 */
-    gm_bos_use bos;                /* does the prompt go on with BOS? */
-    bool text;                     /* the file holds a tokenizer that cuts texts as t does */
+    char architecture[64]; /* as the file says it: "llama", "ghostmax_gpt2" ... */
+    int64_t zero_tokens;   /* how many stand before every prompt; 0: none */
+    int32_t zero_token;    /* which; -1 */
+    gm_bos_use bos;        /* does the prompt go on with BOS? */
+    bool text;             /* the file holds a tokenizer that cuts texts as t does */
 } gm_convert_result;
 
 /* gm_convert -- write m, with its tokenizer (NULL: none), as a folder (HF) or file `out`. A softmax1 or softmax_n model with integer n that
@@ -428,8 +428,8 @@ typedef struct gm_convert_result {
  * Errors: GM_EUNSUPPORTED (no zero token can stand for the variant: every reason; a format that cannot hold the model or the dtype),
  * GM_EINVAL (zero_tokens is not the variant's n), GM_EIO (out exists and force is not set; the system refused), GM_ENOMEM.
  * Test: tests/convert/, `make test-interop` */
-gm_status gm_convert(const gm_model *m, const gm_tokenizer *t, const char *out, const gm_convert_options *options, gm_convert_result *result,
-                     gm_error *err);
+gm_status gm_convert(const gm_model *m, const gm_tokenizer *t, const char *out, const gm_convert_options *options,
+                     gm_convert_result *result, gm_error *err);
 
 /* ---- the lab -------------------------------------------------------------------------------------------------------------- */
 

@@ -1,4 +1,5 @@
 /* convert.c -- a model in other programs' files: the zero token where the variant needs it, then the format's own writer. */
+#include "config_file.h"
 #include "gguf_file.h"
 #include "hf_folder.h"
 #include "zero_token.h"
@@ -13,12 +14,14 @@ static bool plain_softmax(const gm_model_config *c) {
 static gm_status zero_tokens(int64_t *n, const gm_model_config *c, const gm_convert_options *o, gm_error *err) {
     *n = 0;
     if (o->zero_tokens == 0 || plain_softmax(c))
-        return o->zero_tokens <= 0 ? GM_OK : gm_fail(err, GM_EINVAL, "this model is plain softmax: it takes no zero token; leave out the %lld",
-                                                     (long long)o->zero_tokens);
+        return o->zero_tokens <= 0 ? GM_OK
+                                   : gm_fail(err, GM_EINVAL, "this model is plain softmax: it takes no zero token; leave out the %lld",
+                                             (long long)o->zero_tokens);
     gm_error why;
     gm_status status = gm_zero_token_count(n, c, &why);
     if (status != GM_OK)
-        return gm_fail(err, status, "%s%s", why.msg, o->format == GM_FORMAT_HF ? " (without one: ghostmax_<family>, for this program only)" : "");
+        return gm_fail(err, status, "%s%s", why.msg,
+                       o->format == GM_FORMAT_HF ? " (without one: ghostmax_<family>, for this program only)" : "");
     if (o->zero_tokens > 0 && o->zero_tokens != *n)
         return gm_fail(err, GM_EINVAL, "this model's softmax_n has n = %lld, so its prompt begins with that many zero tokens, not %lld",
                        (long long)*n, (long long)o->zero_tokens);
@@ -26,8 +29,8 @@ static gm_status zero_tokens(int64_t *n, const gm_model_config *c, const gm_conv
 }
 
 static gm_status check_free(const char *out, const gm_convert_options *o, gm_error *err) {
-    static const char *const ours[] = {"config.json", "model.safetensors", "model.safetensors.index.json", "tokenizer.json",
-                                       "generation_config.json", NULL};
+    static const char *const ours[] = {"config.json",    "model.safetensors",      "model.safetensors.index.json",
+                                       "tokenizer.json", "generation_config.json", NULL};
     if (o->force)
         return GM_OK;
     const char *there = o->format == GM_FORMAT_HF ? gm_dir_has(out, ours) : NULL;
@@ -62,6 +65,8 @@ static gm_status write_gguf(const job *j, gm_error *err) {
     gm_gguf_writer *w;
     GM_TRY(gm_gguf_writer_create(&w, err));
     gm_status status = gm_gguf_model_put(w, j->m, j->o->dtype, err);
+    if (!j->t)
+        gm_gguf_put_text(w, "tokenizer.ggml.model", "none");
     if (status == GM_OK)
         status = gm_gguf_writer_commit(w, j->out, err);
     gm_gguf_writer_free(w);
@@ -78,8 +83,8 @@ gm_status gm_convert(const gm_model *m, const gm_tokenizer *t, const char *out, 
     GM_TRY(check_free(out, options, err));
     GM_TRY(zero_tokens(&r->zero_tokens, &m->cfg, options, err));
     if (t && gm_tokenizer_vocab(t) > m->cfg.vocab)
-        return gm_fail(err, GM_EINVAL, "the tokenizer has %lld tokens, the model %lld; give the model's own", (long long)gm_tokenizer_vocab(t),
-                       (long long)m->cfg.vocab);
+        return gm_fail(err, GM_EINVAL, "the tokenizer has %lld tokens, the model %lld; give the model's own",
+                       (long long)gm_tokenizer_vocab(t), (long long)m->cfg.vocab);
     if (r->zero_tokens) {
         r->zero_token = (int32_t)m->cfg.vocab;
         GM_TRY(gm_zero_token_model(&replaced, m, err));
@@ -87,6 +92,9 @@ gm_status gm_convert(const gm_model *m, const gm_tokenizer *t, const char *out, 
     const job j = {replaced ? replaced : m, t, out, options, r};
     r->vocab = j.m->cfg.vocab;
     r->context = j.m->cfg.context;
+    r->text = t != NULL;
+    snprintf(r->architecture, sizeof r->architecture, "%s",
+             options->format == GM_FORMAT_GGUF ? gm_gguf_architecture(&j.m->cfg) : gm_config_model_type(&j.m->cfg));
     gm_status status = writers[options->format](&j, err);
     gm_model_free(replaced);
     return status;

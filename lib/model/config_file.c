@@ -311,6 +311,10 @@ static bool is_stock(const gm_model_config *cfg) {
     return true;
 }
 
+const char *gm_config_model_type(const gm_model_config *cfg) {
+    return is_stock(cfg) ? families[cfg->family].model_type : families[cfg->family].own_type;
+}
+
 uint64_t gm_config_fingerprint(const gm_model_config *cfg) {
     char spec[256];
     gm_variant_format(spec, sizeof spec, &cfg->attention);

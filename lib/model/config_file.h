@@ -14,6 +14,9 @@ gm_status gm_config_file_write(const gm_model_config *cfg, const char *path, gm_
  * GM_EUNSUPPORTED (another architecture, or a key that changes the mathematics in a way that this library has not), GM_EIO. */
 gm_status gm_config_file_read(gm_model_config *cfg, const char *path, gm_error *err);
 
+/* What it will call the model: "llama", "ghostmax_gpt2" ... */
+const char *gm_config_model_type(const gm_model_config *cfg);
+
 /* The same without a file: the text of config.json (freed with free(); NULL: no memory), and what such a text says; `name` stands for the
  * path in messages. */
 char *gm_config_json(const gm_model_config *cfg);
