@@ -373,10 +373,23 @@ gm_status gm_model_eval(gm_model *m, const gm_data *data, const gm_eval_options 
 typedef struct gm_measure_options {
     int64_t sequences, batch, context; /* 0: 64 sequences, 8 per batch, the model's context */
     const char *convention;            /* NULL (ours), "opt-code", "bert-code" */
+    bool details;                      /* everything that takes time: every tensor, histograms, dimensions, positions, classes per tensor,
+                                        * the largest values, heads' entropy, output and value norms. About twice the time */
+    int top;                           /* details: how many of the largest values, 0: 20 */
+    gm_eval_callback callback;
+    void *user;
 } gm_measure_options;
-/* Every metric of docs/numerics.md over the first validation sequences; changes nothing in m; options NULL: defaults. *json NULL on
- * failure. Errors: GM_EINVAL (convention, a negative number), GM_ENOMEM, those of gm_model_loss. Test: tests/measure/test_measure.c */
+/* Every metric of docs/numerics.md over the first validation sequences, in memory that does not grow with their number; changes nothing in
+ * m; options NULL: defaults. The same file, batch and threads give the same bits; with the plain matrix product ("ref") any batch and any
+ * threads do. *json NULL on failure. Errors: GM_EINVAL (convention, a negative number), GM_ENOMEM, GM_ESTOPPED (the callback), those of
+ * gm_model_loss. Test: tests/measure/test_measure.c, and against an independent implementation in double test_measure_oracle.c */
 gm_status gm_measure_model(gm_model *m, const gm_data *data, const gm_measure_options *options, char **json, gm_error *err);
+/* A measurement as files for reports and spreadsheets: measure.json (with a checksum) and tables of it as .csv (docs/formats.md). What the
+ * measurement does not have makes no file. force: a measurement that stands there is replaced, else it is refused (GM_EINVAL, nothing
+ * touched), which gm_measure_check_folder tells beforehand. Errors: GM_EINVAL (no measurement), GM_EIO, GM_ENOMEM. Test:
+ * tests/cli/cli_measure.py */
+gm_status gm_measure_check_folder(const char *folder, bool force, gm_error *err);
+gm_status gm_measure_write(const char *json, const char *folder, bool force, gm_error *err);
 
 typedef struct gm_quant_options {
     int weight_bits, activation_bits;        /* 8, 8 */

@@ -1,4 +1,5 @@
-/* head_stats.c -- what one attention head spends its weights on: the first position, nothing, or less than all. */
+/* head_stats.c -- what one attention head spends its weights on (the first position, nothing, one place or many), and what comes of it:
+ * how much it adds to the residual stream, and how little the value at its sink says. */
 #include "metrics.h"
 
 #include <math.h>
@@ -36,8 +37,67 @@ void gm_head_stats_add(gm_head_stats *s, const float *w, int64_t T, int64_t stri
     }
 }
 
+/* A sequence's mean over queries first .. T-1 of the values that are there (count), added to *sum. */
+static void add_mean(double *sum, int64_t *sequences, double of, int64_t count) {
+    if (count == 0)
+        return;
+    *sum += of / (double)count;
+    *sequences += 1;
+}
+
+void gm_head_stats_add_entropy(gm_head_stats *s, const float *w, int64_t T, int64_t stride) {
+    double total[GM_POSITIONS_COUNT] = {0};
+    int64_t count[GM_POSITIONS_COUNT] = {0};
+    for (int64_t t = 0; t < T; t++) {
+        const float *row = w + t * stride;
+        double sum = 0.0, logs = 0.0; /* -sum p ln p with p = w / sum is ln sum - (sum w ln w) / sum */
+        for (int64_t j = 0; j < T; j++) {
+            sum += row[j];
+            if (row[j] != 0.0f)
+                logs += (double)row[j] * (double)logf(row[j]);
+        }
+        if (sum == 0.0) /* a query that spends nothing has no distribution */
+            continue;
+        for (int p = 0; p <= (t > 0 ? GM_WITHOUT_FIRST : GM_ALL_POSITIONS); p++) {
+            total[p] += log(sum) - logs / sum;
+            count[p]++;
+        }
+    }
+    for (int p = 0; p < GM_POSITIONS_COUNT; p++)
+        add_mean(&s->sums[p].entropy, &s->sums[p].entropy_count, total[p], count[p]);
+}
+
+void gm_head_stats_add_noop(gm_head_stats *s, const double *head_norm, const double *residual_norm, int64_t T) {
+    double sum[GM_POSITIONS_COUNT] = {0};
+    int64_t count[GM_POSITIONS_COUNT] = {0};
+    for (int64_t t = 0; t < T; t++) {
+        if (residual_norm[t] == 0.0) /* an all-zero token: there is nothing to compare with */
+            continue;
+        for (int p = 0; p <= (t > 0 ? GM_WITHOUT_FIRST : GM_ALL_POSITIONS); p++) {
+            sum[p] += head_norm[t] / residual_norm[t];
+            count[p]++;
+        }
+    }
+    for (int p = 0; p < GM_POSITIONS_COUNT; p++)
+        add_mean(&s->sums[p].noop, &s->sums[p].noop_count, sum[p], count[p]);
+}
+
+void gm_head_stats_add_drain(gm_head_stats *s, const double *value_norm, int64_t T) {
+    double others = 0.0;
+    for (int64_t t = 1; t < T; t++)
+        others += value_norm[t];
+    if (T > 1)
+        add_mean(&s->drain, &s->drain_count, value_norm[0] / (others / (double)(T - 1)), 1);
+}
+
 gm_head_summary gm_head_stats_summary(const gm_head_stats *s, gm_positions positions) {
     const gm_head_sums *sums = &s->sums[positions];
     double n = (double)sums->count; /* 0: everything is 0/0 = NaN */
-    return (gm_head_summary){sums->sink_mass / n, sums->sink_rate / n, sums->null_mass / n, sums->unspent / n};
+    return (gm_head_summary){.sink_mass = sums->sink_mass / n,
+                             .sink_rate = sums->sink_rate / n,
+                             .null_mass = sums->null_mass / n,
+                             .unspent = sums->unspent / n,
+                             .entropy = sums->entropy / (double)sums->entropy_count,
+                             .noop = sums->noop / (double)sums->noop_count,
+                             .drain = s->drain / (double)s->drain_count};
 }

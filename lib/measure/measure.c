@@ -1,11 +1,11 @@
 /* measure.c -- one pass over validation sequences with read-only hooks: every metric of DESIGN 2 at once, in memory that does not grow
  * with the number of sequences. */
 #include "measure.h"
+#include "gemm.h"
+#include "ops.h"
 
 #include <math.h>
 #include <string.h>
-
-const gm_site gm_block_sites[GM_BLOCK_TENSORS] = {GM_SITE_NORM1, GM_SITE_ATTN_OUT, GM_SITE_NORM2, GM_SITE_FFN_OUT, GM_SITE_BLOCK};
 
 static const gm_convention conventions[] = {
     {"ghostmax", .kurtosis_batches = INT64_MAX},
@@ -13,28 +13,64 @@ static const gm_convention conventions[] = {
     {"bert-code", .ffn_only = true, .kurtosis_batches = 257},
 };
 
-int gm_measurement_tensor_count(const gm_measurement *p) {
-    return (int)p->model->cfg.layers * GM_BLOCK_TENSORS + 1;
-}
-
-bool gm_measurement_is_averaged(const gm_measurement *p, gm_site site, int layer) {
+bool gm_measurement_is_averaged(const gm_measurement *p, const gm_measured *t) {
     if (!p->convention->ffn_only)
-        return true;
+        return t->published;
     /* BERT's output.LayerNorm reads FFN output plus residual; here the next block's first norm (or the final one) does. */
-    return site == GM_SITE_FFN_OUT || (site == GM_SITE_NORM1 && layer > 0) || site == GM_SITE_NORM_FINAL;
+    return t->site == GM_SITE_FFN_OUT || (t->site == GM_SITE_NORM1 && t->layer > 0) || t->site == GM_SITE_NORM_FINAL;
 }
 
-/* ---- the hooks */
+/* ---- which tensors: those of the published tables, and with details every tensor of whole rows */
 
-static gm_tensor_stats *tensor_at(const gm_measurement *p, gm_site site, int layer) {
+static const struct {
+    gm_site site;
+    bool published;
+} block_sites[] = {{GM_SITE_NORM1, true},    {GM_SITE_Q, false},       {GM_SITE_K, false},         {GM_SITE_V, false},
+                   {GM_SITE_PV, false},      {GM_SITE_ATTN_OUT, true}, {GM_SITE_RESIDUAL1, false}, {GM_SITE_NORM2, true},
+                   {GM_SITE_FFN_ACT, false}, {GM_SITE_FFN_OUT, true},  {GM_SITE_BLOCK, true}};
+
+static int64_t site_width(const gm_model_config *c, gm_site site) {
+    switch (site) {
+    case GM_SITE_Q:
+    case GM_SITE_PV:
+        return c->heads * c->head_dim;
+    case GM_SITE_K:
+    case GM_SITE_V:
+        return c->kv_heads * c->head_dim;
+    case GM_SITE_FFN_ACT:
+        return c->ffn;
+    default:
+        return c->width;
+    }
+}
+
+static void tensors_list(gm_measurement *p) {
+    int n = 0;
+    if (p->details)
+        p->tensors[n++] = (gm_measured){.site = GM_SITE_EMBED, .layer = -1};
+    for (int l = 0; l < p->model->cfg.layers; l++) {
+        for (int i = 0; i < GM_COUNT(block_sites); i++) {
+            if (p->details || block_sites[i].published)
+                p->tensors[n++] = (gm_measured){.site = block_sites[i].site, .layer = l, .published = block_sites[i].published};
+        }
+    }
+    p->tensors[n++] = (gm_measured){.site = GM_SITE_NORM_FINAL, .layer = -1, .published = true};
+    p->tensor_count = n;
+}
+
+static gm_measured *tensor_at(const gm_measurement *p, gm_site site, int layer) {
+    int per_block = (p->tensor_count - 1 - p->details) / (int)p->model->cfg.layers;
+    gm_measured *t = layer < 0 ? p->tensors : p->tensors + p->details + layer * per_block;
     if (site == GM_SITE_NORM_FINAL)
-        return &p->tensors[gm_measurement_tensor_count(p) - 1];
-    for (int i = 0; i < GM_BLOCK_TENSORS; i++) {
-        if (gm_block_sites[i] == site)
-            return &p->tensors[layer * GM_BLOCK_TENSORS + i];
+        return &p->tensors[p->tensor_count - 1];
+    for (int i = 0; i < per_block; i++) {
+        if (t[i].site == site && t[i].layer == layer)
+            return &t[i];
     }
     return NULL;
 }
+
+/* ---- the hooks */
 
 /* Query 0 sees only itself, so it is left out. */
 static void backcopy_add_weights(gm_backcopy_stats *s, const gm_tap_view *v, const uint8_t *triggers) {
@@ -53,45 +89,143 @@ static void backcopy_add_losses(gm_backcopy_stats *s, const float *losses, const
     }
 }
 
+static void find_broken(gm_measured *t, const float *x, int64_t T, int64_t C, int64_t stride, int64_t sequence) {
+    for (int64_t i = 0; i < T * C; i++) {
+        if (isfinite(x[i / C * stride + i % C]))
+            continue;
+        t->broken_sequence = sequence;
+        t->broken_position = i / C;
+        t->broken_dim = i % C;
+        return;
+    }
+}
+
+static uint64_t broken_count(const gm_measured *t) {
+    return t->stats.sketch.nan + gm_sketch_infinities(&t->stats.sketch);
+}
+
+/* x [B * T, C] into everything that looks at whole tensors. */
+static void measure_tensor(gm_measurement *p, gm_measured *t, const float *x, int64_t B, int64_t T, int64_t C, int64_t stride) {
+    for (int64_t b = 0; b < B; b++, x += T * stride) {
+        const int32_t *tokens = p->tokens + b * T;
+        gm_moments moments[GM_POSITIONS_COUNT];
+        uint64_t broken = broken_count(t);
+        gm_rows_of(p->rows, p->model->ctx, x, T, C, stride);
+        gm_tensor_stats_add(&t->stats, p->rows, x, T, C, stride, p->batch < p->convention->kurtosis_batches, moments);
+        if (broken == 0 && broken_count(t) > 0)
+            find_broken(t, x, T, C, stride, p->first + b);
+        if (p->details || t->site == GM_SITE_FFN_OUT)
+            gm_class_stats_add(&t->classes, x, T, C, stride, moments, p->token_classes ? p->token_classes + b * T : NULL);
+        if (t->site == GM_SITE_BLOCK)
+            gm_massive_stats_add(&p->massive, x, T, C, stride, t->layer, p->first + b, tokens, p->scratch);
+        if (!p->details)
+            continue;
+        gm_position_stats_add(&t->positions, p->rows, T);
+        gm_dim_stats_add(&t->dims, x, T, C, stride, p->first + b, tokens);
+        for (int i = 0; t->published && i < GM_POSITIONS_COUNT; i++)
+            gm_largest_add(&p->largest[i], p->rows, x, T, C, stride, i == GM_WITHOUT_FIRST, (int)(t - p->tensors), p->first + b, tokens);
+        for (int64_t i = 0; (t->site == GM_SITE_EMBED || t->site == GM_SITE_BLOCK) && i < T; i++)
+            p->residual[b * T + i] = p->rows[i].norm;
+    }
+}
+
+/* Norms [T] of x [T, D] through one head's columns of the output projection. */
+static void norms_through_output(const gm_measurement *p, int layer, int64_t head, const float *x, int64_t T, int64_t stride) {
+    const gm_model_config *c = &p->model->cfg;
+    const int64_t C = c->width, D = c->head_dim, HD = c->heads * D;
+    gm_gemm(p->model->ctx, false, true, T, C, D, 1, x, stride, gm_model_weight(p->model, GM_P_WO, layer) + head * D, HD, 0, p->scratch, C);
+    for (int64_t t = 0; t < T; t++) {
+        const float *row = p->scratch + t * C;
+        double squares[8] = {0}, sum = 0; /* eight sums side by side, for the compiler's vectors */
+        int64_t i = 0;
+        for (; i + 8 <= C; i += 8) {
+            for (int k = 0; k < 8; k++)
+                squares[k] += (double)row[i + k] * row[i + k];
+        }
+        for (; i < C; i++)
+            sum += (double)row[i] * row[i];
+        for (int k = 0; k < 8; k++)
+            sum += squares[k];
+        p->norms[t] = sqrt(sum);
+    }
+}
+
+/* What each head adds to the stream (v is the output projection's view), or what each position's value would (the values'). */
+static void measure_heads(gm_measurement *p, const gm_tap_view *v) {
+    const gm_model_config *c = &p->model->cfg;
+    const int64_t T = v->T, D = c->head_dim, H = c->heads;
+    for (int64_t b = 0; b < v->B; b++) {
+        for (int64_t h = 0; h < H; h++) {
+            gm_head_stats *head = &p->heads[v->layer * H + h];
+            if (v->site == GM_SITE_ATTN_OUT) {
+                norms_through_output(p, v->layer, h, v->heads + b * T * H * D + h * D, T, H * D);
+                gm_head_stats_add_noop(head, p->norms, p->residual + b * T, T);
+            } else {
+                norms_through_output(p, v->layer, h, v->x + b * T * v->stride + h / (H / c->kv_heads) * D, T, v->stride);
+                gm_head_stats_add_drain(head, p->norms, T);
+            }
+        }
+    }
+}
+
 static void measure_tap(void *user, const gm_tap_view *v) {
     gm_measurement *p = user;
+    const gm_model_config *c = &p->model->cfg;
+    const int64_t HD = c->heads * c->head_dim;
     if (v->site == GM_SITE_WEIGHTS) {
-        gm_head_stats_add(&p->heads[v->layer * p->model->cfg.heads + v->h], v->x, v->T, v->stride, v->null_mass);
+        gm_head_stats *head = &p->heads[v->layer * c->heads + v->h];
+        gm_head_stats_add(head, v->x, v->T, v->stride, v->null_mass);
+        if (p->details)
+            gm_head_stats_add_entropy(head, v->x, v->T, v->stride);
         if (p->triggers)
             backcopy_add_weights(&p->backcopy, v, p->triggers + v->b * v->T);
     }
-    gm_tensor_stats *tensor = tensor_at(p, v->site, v->layer);
-    if (!tensor)
+    if (v->b >= 0)
         return;
-    int64_t T = v->T, C = v->cols;
-    for (int64_t b = 0; b < v->B; b++) {
-        const float *x = v->x + b * T * v->stride;
-        gm_moments m = gm_tensor_stats_add(tensor, p->model->ctx, x, T, C, v->stride, p->batch < p->convention->kurtosis_batches);
-        if (v->site == GM_SITE_BLOCK)
-            gm_massive_stats_add(&p->massive, x, T, C, v->stride, v->layer, p->first + b, p->tokens + b * T, p->scratch);
-        if (v->site == GM_SITE_FFN_OUT && p->token_classes)
-            gm_class_stats_add(&p->classes, x, T, C, v->stride, &m, p->token_classes + b * T);
-    }
+    gm_measured *tensor = tensor_at(p, v->site, v->layer);
+    if (tensor)
+        measure_tensor(p, tensor, v->x, v->B, v->T, v->cols, v->stride);
+    if (p->details && v->site == GM_SITE_ATTN_OUT)
+        measure_tensor(p, tensor_at(p, GM_SITE_PV, v->layer), v->heads, v->B, v->T, HD, HD);
+    if (p->details && (v->site == GM_SITE_ATTN_OUT || v->site == GM_SITE_V))
+        measure_heads(p, v);
     if (v->site == GM_SITE_NORM1 || v->site == GM_SITE_NORM2)
-        gm_feature_stats_add(&p->features, v->x, v->rows, T, v->stride, v->layer);
+        gm_feature_stats_add(&p->features, v->x, v->rows, v->T, v->stride, v->layer);
+    if (v->site == GM_SITE_ATTN_OUT && HD == c->width) /* else its dimensions are not the features' */
+        gm_feature_stats_add(&p->features, v->heads, v->rows, v->T, HD, v->layer);
 }
 
 /* ---- the pass */
 
-static gm_status measurement_begin(gm_measurement *p, int64_t B, gm_error *err) {
+static gm_status tensors_begin(gm_measurement *p, gm_error *err) {
     const gm_model_config *c = &p->model->cfg;
-    int tensors = gm_measurement_tensor_count(p);
-    p->tensors = gm_alloc((size_t)tensors, sizeof *p->tensors);
+    p->tensors = gm_alloc((size_t)(c->layers * GM_COUNT(block_sites) + 2), sizeof *p->tensors);
+    if (!p->tensors)
+        return gm_fail_memory(err, (size_t)(c->layers * GM_COUNT(block_sites) + 2) * sizeof *p->tensors);
+    tensors_list(p);
+    for (int i = 0; i < p->tensor_count; i++) {
+        gm_measured *t = &p->tensors[i];
+        bool per_token = p->convention->ffn_per_token && (t->site == GM_SITE_FFN_OUT || t->site == GM_SITE_NORM2);
+        GM_TRY(gm_tensor_stats_init(&t->stats, per_token, err));
+        if (!p->details)
+            continue;
+        GM_TRY(gm_position_stats_init(&t->positions, p->T, err));
+        GM_TRY(gm_dim_stats_init(&t->dims, site_width(c, t->site), err));
+    }
+    return GM_OK;
+}
+
+static gm_status measurement_begin(gm_measurement *p, int64_t B, int top, gm_error *err) {
+    const gm_model_config *c = &p->model->cfg;
+    GM_TRY(tensors_begin(p, err));
     p->heads = gm_alloc((size_t)(c->layers * c->heads), sizeof *p->heads);
     p->scratch = gm_alloc((size_t)(p->T * c->width), sizeof *p->scratch);
+    p->rows = gm_alloc((size_t)p->T, sizeof *p->rows);
+    p->norms = gm_alloc((size_t)p->T, sizeof *p->norms);
+    p->residual = gm_alloc((size_t)(B * p->T), sizeof *p->residual);
     p->losses = gm_alloc((size_t)(B * p->T), sizeof *p->losses);
-    if (!p->tensors || !p->heads || !p->scratch || !p->losses)
+    if (!p->heads || !p->scratch || !p->rows || !p->norms || !p->residual || !p->losses)
         return gm_fail_memory(err, (size_t)(p->T * c->width) * sizeof *p->scratch);
-    for (int i = 0; i < tensors; i++) {
-        gm_site site = i == tensors - 1 ? GM_SITE_NORM_FINAL : gm_block_sites[i % GM_BLOCK_TENSORS];
-        bool per_token = p->convention->ffn_per_token && (site == GM_SITE_FFN_OUT || site == GM_SITE_NORM2);
-        GM_TRY(gm_tensor_stats_init(&p->tensors[i], per_token, err));
-    }
     if (gm_data_tokenizer(p->data)) {
         p->token_classes = gm_alloc((size_t)(B * p->T), sizeof *p->token_classes);
         if (!p->token_classes)
@@ -106,15 +240,28 @@ static gm_status measurement_begin(gm_measurement *p, int64_t B, gm_error *err) 
         if (!p->triggers || !p->optimal)
             return gm_fail_memory(err, (size_t)n * sizeof *p->optimal);
     }
+    for (int i = 0; p->details && i < GM_POSITIONS_COUNT; i++)
+        GM_TRY(gm_largest_init(&p->largest[i], top, err));
+    if (p->details)
+        GM_TRY(gm_position_stats_init(&p->loss_positions, p->T, err));
     return gm_feature_stats_init(&p->features, c->layers, c->width, B * p->T, err);
 }
 
 static void measurement_free(gm_measurement *p) {
-    for (int i = 0; p->tensors && i < gm_measurement_tensor_count(p); i++)
-        gm_tensor_stats_free(&p->tensors[i]);
+    for (int i = 0; i < p->tensor_count; i++) {
+        gm_tensor_stats_free(&p->tensors[i].stats);
+        gm_position_stats_free(&p->tensors[i].positions);
+        gm_dim_stats_free(&p->tensors[i].dims);
+    }
+    for (int i = 0; i < GM_POSITIONS_COUNT; i++)
+        gm_largest_free(&p->largest[i]);
+    gm_position_stats_free(&p->loss_positions);
     gm_free(p->tensors);
     gm_free(p->heads);
     gm_free(p->scratch);
+    gm_free(p->rows);
+    gm_free(p->norms);
+    gm_free(p->residual);
     gm_free(p->losses);
     gm_free(p->triggers);
     gm_free(p->optimal);
@@ -128,7 +275,19 @@ static void crop(void *x, size_t size, int64_t B, int64_t T, int64_t context) {
         memmove((char *)x + (size_t)(b * T) * size, (char *)x + (size_t)(b * context) * size, (size_t)T * size);
 }
 
-static gm_status measurement_run(gm_measurement *p, gm_model *m, int64_t batch, int32_t *x, int32_t *y, gm_error *err) {
+/* Losses by position, as rows of one value. */
+static void add_losses(gm_measurement *p, int64_t B) {
+    for (int64_t b = 0; b < B; b++) {
+        for (int64_t t = 0; t < p->T; t++) {
+            float loss = p->losses[b * p->T + t];
+            p->rows[t] = (gm_row){.norm = loss, .absmax = loss};
+        }
+        gm_position_stats_add(&p->loss_positions, p->rows, p->T);
+    }
+}
+
+static gm_status measurement_run(gm_measurement *p, gm_model *m, int64_t batch, int32_t *x, int32_t *y, const gm_measure_options *o,
+                                 gm_error *err) {
     const gm_tokenizer *tokenizer = gm_data_tokenizer(p->data);
     int64_t context = gm_data_context(p->data), T = p->T, targets = 0;
     gm_tap tap = {.fn = measure_tap, .user = p, .attention = true};
@@ -156,10 +315,15 @@ static gm_status measurement_run(gm_measurement *p, gm_model *m, int64_t batch, 
         GM_TRY(gm_model_forward_loss(m, x, y, B, T, &tap, &mean, p->losses, err));
         if (p->triggers)
             backcopy_add_losses(&p->backcopy, p->losses, p->optimal, p->triggers, B * T);
+        if (p->details)
+            add_losses(p, B);
         gm_feature_stats_commit(&p->features, B * T, T);
         if (count > 0)
             sum += mean * (double)count;
         targets += count;
+        if (o->callback && o->callback(o->user, p->first + B, p->sequences))
+            return gm_fail(err, GM_ESTOPPED, "stopped after %lld of %lld sequences; nothing was written", (long long)(p->first + B),
+                           (long long)p->sequences);
     }
     p->loss = sum / (double)targets;
     return GM_OK;
@@ -184,17 +348,17 @@ static gm_status convention_find(const gm_convention **out, const char *name, gm
 gm_status gm_measure_model(gm_model *m, const gm_data *data, const gm_measure_options *options, char **json, gm_error *err) {
     *json = NULL;
     gm_measure_options o = options ? *options : (gm_measure_options){0};
-    if (o.sequences < 0 || o.batch < 0 || o.context < 0)
-        return gm_fail(err, GM_EINVAL, "sequences, batch and context of a measurement cannot be negative");
-    gm_measurement p = {.model = m, .data = data};
+    if (o.sequences < 0 || o.batch < 0 || o.context < 0 || o.top < 0)
+        return gm_fail(err, GM_EINVAL, "sequences, batch, context and top of a measurement cannot be negative");
+    gm_measurement p = {.model = m, .data = data, .details = o.details, .asked = o.sequences};
     GM_TRY(convention_find(&p.convention, o.convention, err));
     p.T = GM_MIN(o.context ? o.context : m->cfg.context, gm_data_context(data));
     p.sequences = GM_MIN(o.sequences ? o.sequences : 64, gm_data_validation_count(data));
     int64_t batch = GM_MIN(o.batch ? o.batch : 8, p.sequences), tokens = batch * gm_data_context(data);
     int32_t *x = gm_alloc((size_t)(2 * tokens), sizeof *x);
-    gm_status status = x ? measurement_begin(&p, batch, err) : gm_fail_memory(err, (size_t)(2 * tokens) * sizeof *x);
+    gm_status status = x ? measurement_begin(&p, batch, o.top ? o.top : 20, err) : gm_fail_memory(err, (size_t)(2 * tokens) * sizeof *x);
     if (status == GM_OK)
-        status = measurement_run(&p, m, batch, x, x + tokens, err);
+        status = measurement_run(&p, m, batch, x, x + tokens, &o, err);
     if (status == GM_OK)
         status = gm_measurement_print(&p, json, err);
     measurement_free(&p);

@@ -1,9 +1,11 @@
-/* measure.h -- one measuring pass: what measure.c fills and measure_json.c prints. Private to measure/. */
+/* measure.h -- one measuring pass: what measure.c fills and measure_json.c and measure_details.c print. Private to measure/. */
 #ifndef GM_MEASURE_H
 #define GM_MEASURE_H
 
 #include "metrics.h"
 #include "model.h"
+
+#include <jansson.h>
 
 /* How published code computes "the same" metrics (DESIGN 2). */
 typedef struct gm_convention {
@@ -13,10 +15,6 @@ typedef struct gm_convention {
     int64_t kurtosis_batches; /* later batches do not count for kurtosis */
 } gm_convention;
 
-/* The tensors per block; the final norm's output comes after all blocks'. */
-enum { GM_BLOCK_TENSORS = 5 };
-extern const gm_site gm_block_sites[GM_BLOCK_TENSORS];
-
 /* The two jobs of the Bigram-Backcopy task apart: tokens after a trigger copy, all others follow the bigram table. A head is dormant, and
  * free to rest on the first token, at every query that is no trigger. */
 typedef struct gm_backcopy_stats {
@@ -24,34 +22,72 @@ typedef struct gm_backcopy_stats {
     int64_t copies, bigrams, dormant;
 } gm_backcopy_stats;
 
+typedef struct gm_measured {
+    gm_site site;
+    int layer;      /* -1 outside blocks */
+    bool published; /* one of the tensors of the published tables; the others are for the eye and in no mean or maximum */
+    gm_tensor_stats stats;
+    gm_class_stats classes;
+    gm_position_stats positions;                          /* details only */
+    gm_dim_stats dims;                                    /* details only */
+    int64_t broken_sequence, broken_position, broken_dim; /* where the first NaN or infinity was, when there is one */
+} gm_measured;
+
 typedef struct gm_measurement {
     const gm_model *model;
     const gm_data *data;
     const gm_convention *convention;
-    int64_t sequences, T;
-    bool bos; /* the sequences start with it */
+    int64_t sequences, asked, T; /* asked: 0 when the caller left it open */
+    bool bos;                    /* the sequences start with it */
+    bool details;
     double loss;
-    /* [layers * GM_BLOCK_TENSORS + 1] */
-    gm_tensor_stats *tensors;
+    gm_measured *tensors; /* in forward order */
+    int tensor_count;
     gm_head_stats *heads; /* [layers, H] */
     gm_massive_stats massive;
-    gm_feature_stats features;  /* of the norm outputs, which are the inputs of the block's products */
-    gm_class_stats classes;     /* of FFN outputs */
-    gm_backcopy_stats backcopy; /* bb only */
+    gm_feature_stats features; /* of what the block's products read: norm outputs, and the heads' outputs where they are as wide */
+    gm_largest largest[GM_POSITIONS_COUNT]; /* details only, of the published tensors */
+    gm_position_stats loss_positions;       /* details only: norm is the loss */
+    gm_backcopy_stats backcopy;             /* bb only */
     /* the batch that is running */
     int64_t first, batch;
     const int32_t *tokens;  /* [B, T] */
     uint8_t *token_classes; /* [B, T] gm_token_class; NULL without a tokenizer */
     float *scratch;         /* [T, C] */
+    gm_row *rows;           /* [T] */
+    double *residual;       /* [B, T] norms of the residual stream that enters the next block; details only */
+    double *norms;          /* [T] */
     float *losses;          /* [B, T] */
     uint8_t *triggers;      /* [B, T] 1 where the target copies the token before; NULL unless the data is bb */
     double *optimal;        /* [B, T] the bigram table's own loss; bb only */
 } gm_measurement;
 
-int gm_measurement_tensor_count(const gm_measurement *p);
 /* Whether this tensor is in avg_kurtosis and max_kurtosis under the convention. */
-bool gm_measurement_is_averaged(const gm_measurement *p, gm_site site, int layer);
+bool gm_measurement_is_averaged(const gm_measurement *p, const gm_measured *tensor);
 /* The contract's JSON, freed with free(). */
 gm_status gm_measurement_print(const gm_measurement *p, char **json, gm_error *err);
+
+/* ---- between the two printers (measure_json.c): jansson's setters fail on their own when an allocation failed; `failed` remembers it */
+
+typedef struct gm_measure_printer {
+    const gm_measurement *p;
+    bool failed;
+} gm_measure_printer;
+void gm_measure_put(gm_measure_printer *out, json_t *object, const char *name, json_t *value);
+void gm_measure_append(gm_measure_printer *out, json_t *array, json_t *value);
+void gm_measure_number(gm_measure_printer *out, json_t *object, const char *name, double x); /* null where it is not finite */
+void gm_measure_integer(gm_measure_printer *out, json_t *object, const char *name, int64_t x);
+/* name, or name_without_first */
+void gm_measure_positions(gm_measure_printer *out, json_t *object, const char *name, double x, gm_positions positions);
+void gm_measure_tensor_name(char name[64], const gm_measured *tensor);
+/* {"0.5": ...}: of |x| (sizes) or of x. */
+json_t *gm_measure_quantiles(gm_measure_printer *out, const gm_sketch *s, bool sizes);
+json_t *gm_measure_class_counts(gm_measure_printer *out, const int64_t *counts);
+/* A token's text: escaped where it is no UTF-8, "<bos>" for BOS, "" without a tokenizer. previous: as gm_tokenizer_piece. */
+void gm_measure_token_text(gm_text *text, const gm_tokenizer *tokenizer, int32_t previous, int32_t token);
+
+/* What only details have (measure_details.c): of one tensor, and of the whole. */
+void gm_measure_details_tensor(gm_measure_printer *out, json_t *object, const gm_measured *tensor);
+void gm_measure_details(gm_measure_printer *out, json_t *root);
 
 #endif

@@ -1,5 +1,6 @@
 /* outlier_stats.c -- single values and single feature dimensions that stand out: massive activations (Sun et al. 2024), outlier
  * features (Dettmers et al. 2022), and the token classes of > 6 sigma values (Bondarenko et al. 2023). */
+#include "ghostmax_model.h"
 #include "metrics.h"
 
 #include <math.h>
@@ -48,9 +49,21 @@ static double median_of(float *x, int64_t n) {
     return 0.5 * (lower + upper);
 }
 
+/* A total order: the list does not depend on how the sequences were cut into batches. */
+static bool massive_before(const gm_massive *a, const gm_massive *b) {
+    float x = fabsf(a->value), y = fabsf(b->value);
+    if (x != y)
+        return x > y;
+    if (a->sequence != b->sequence)
+        return a->sequence < b->sequence;
+    if (a->layer != b->layer)
+        return a->layer < b->layer;
+    return a->position != b->position ? a->position < b->position : a->dim < b->dim;
+}
+
 static void massive_keep(gm_massive_stats *s, gm_massive found) {
     int at = s->kept;
-    while (at > 0 && fabsf(s->list[at - 1].value) < fabsf(found.value))
+    while (at > 0 && massive_before(&found, &s->list[at - 1]))
         at--;
     if (at == GM_MASSIVE_KEPT)
         return;
@@ -154,11 +167,17 @@ bool gm_feature_stats_is_outlier(const gm_feature_stats *s, int64_t dim, gm_posi
 
 static const double CLASS_SIGMAS = 6.0;
 
-void gm_class_stats_add(gm_class_stats *s, const float *x, int64_t T, int64_t C, int64_t stride, const gm_moments *m,
+void gm_class_stats_add(gm_class_stats *s, const float *x, int64_t T, int64_t C, int64_t stride, const gm_moments m[GM_POSITIONS_COUNT],
                         const uint8_t *classes) {
-    double far = CLASS_SIGMAS * sqrt(m->m2 / (double)(m->n - 1));
-    for (int64_t t = 0; t < T; t++) {
-        for (int64_t c = 0; c < C; c++)
-            s->count[classes[t]] += fabs(x[t * stride + c] - m->mean) > far;
+    for (int p = 0; p < GM_POSITIONS_COUNT; p++) {
+        double mean = m[p].mean, far = CLASS_SIGMAS * sqrt(m[p].m2 / (double)(m[p].n - 1));
+        for (int64_t t = p == GM_WITHOUT_FIRST; t < T; t++) {
+            int64_t count = 0;
+            for (int64_t c = 0; c < C; c++)
+                count += fabs(x[t * stride + c] - mean) > far;
+            int class = classes ? classes[t] : GM_CLASS_OTHER;
+            s->count[p][class] += count;
+            s->tokens[p][class]++;
+        }
     }
 }

@@ -1,20 +1,19 @@
-/* tensor_stats.c -- norms, kurtoses and quantiles of one activation tensor over a stream of sequences. Moments are taken token by token
+/* tensor_stats.c -- norms, kurtoses and distribution of one activation tensor over a stream of sequences. Moments are taken token by token
  * and merged: per token, per sequence and pooled come from the same numbers, whatever the row stride. */
 #include "metrics.h"
+#include "parallel.h"
 
 #include <math.h>
-#include <string.h>
 
 static const double KURTOSIS_EPS = 1e-6; /* of the published code (Bondarenko et al. 2023) */
 
 gm_status gm_tensor_stats_init(gm_tensor_stats *s, bool per_token, gm_error *err) {
     *s = (gm_tensor_stats){.per_token = per_token};
-    s->histogram = gm_alloc(GM_HISTOGRAM_BINS, sizeof *s->histogram);
-    return s->histogram ? GM_OK : gm_fail_memory(err, GM_HISTOGRAM_BINS * sizeof *s->histogram);
+    return gm_sketch_init(&s->sketch, err);
 }
 
 void gm_tensor_stats_free(gm_tensor_stats *s) {
-    gm_free(s->histogram);
+    gm_sketch_free(&s->sketch);
     *s = (gm_tensor_stats){0};
 }
 
@@ -33,26 +32,28 @@ static void sums_add(gm_tensor_sums *s, float inf_norm, const gm_moments *m, boo
     }
 }
 
-static void histogram_add(uint64_t *histogram, const float *x, int64_t n) {
-    for (int64_t i = 0; i < n; i++) {
-        uint32_t bits;
-        memcpy(&bits, &x[i], sizeof bits);
-        histogram[(bits >> 16) & (GM_HISTOGRAM_BINS - 1)]++;
+void gm_rows_of(gm_row *rows, const gm_ctx *ctx, const float *x, int64_t T, int64_t C, int64_t stride) {
+#pragma omp parallel for num_threads(gm_ctx_threads(ctx)) if (T * C >= GM_PARALLEL_MIN)
+    for (int64_t t = 0; t < T; t++) {
+        gm_moments m = gm_moments_of(ctx, x + t * stride, C);
+        rows[t] = (gm_row){.moments = m,
+                           .norm = sqrt(m.m2 + (double)C * m.mean * m.mean), /* squares about zero */
+                           .absmax = gm_inf_norm(ctx, x + t * stride, C)};
     }
 }
 
-gm_moments gm_tensor_stats_add(gm_tensor_stats *s, const gm_ctx *ctx, const float *x, int64_t T, int64_t C, int64_t stride, bool kurtosis) {
+void gm_tensor_stats_add(gm_tensor_stats *s, const gm_row *rows, const float *x, int64_t T, int64_t C, int64_t stride, bool kurtosis,
+                         gm_moments moments[GM_POSITIONS_COUNT]) {
     gm_moments rest = {0}, first = {0};
     float rest_max = 0.0f, first_max = 0.0f;
     for (int64_t t = 0; t < T; t++) {
-        const float *row = x + t * stride;
-        gm_moments m = gm_moments_of(ctx, row, C);
-        float max = gm_inf_norm(ctx, row, C);
-        histogram_add(s->histogram, row, C);
+        gm_moments m = rows[t].moments;
+        float max = rows[t].absmax;
+        gm_sketch_add(&s->sketch, x + t * stride, C);
         if (t == 0) {
             first = m;
             first_max = max;
-            s->first_norm += sqrt(m.m2 + (double)C * m.mean * m.mean); /* sum of squares about zero */
+            s->first_norm += rows[t].norm;
             s->sequences++;
         } else {
             rest = gm_moments_merge(rest, m);
@@ -63,8 +64,8 @@ gm_moments gm_tensor_stats_add(gm_tensor_stats *s, const gm_ctx *ctx, const floa
                 sums_add(&s->sums[p], max, &m, kurtosis);
         }
     }
-    gm_moments whole = gm_moments_merge(first, rest);
-    const gm_moments moments[GM_POSITIONS_COUNT] = {whole, rest};
+    moments[GM_ALL_POSITIONS] = gm_moments_merge(first, rest);
+    moments[GM_WITHOUT_FIRST] = rest;
     const float max[GM_POSITIONS_COUNT] = {max_or_nan(first_max, rest_max), rest_max};
     for (int p = 0; p < GM_POSITIONS_COUNT && moments[p].n > 0; p++) {
         gm_tensor_sums *sums = &s->sums[p];
@@ -73,7 +74,6 @@ gm_moments gm_tensor_stats_add(gm_tensor_stats *s, const gm_ctx *ctx, const floa
         if (!s->per_token)
             sums_add(sums, max[p], &moments[p], kurtosis);
     }
-    return whole;
 }
 
 gm_tensor_summary gm_tensor_stats_summary(const gm_tensor_stats *s, gm_positions positions) {
@@ -90,29 +90,4 @@ gm_tensor_summary gm_tensor_stats_summary(const gm_tensor_stats *s, gm_positions
         .absmax = sums->absmax,
         .first_norm = s->first_norm / (double)s->sequences,
     };
-}
-
-static double bin_edge(int64_t bin) {
-    uint32_t bits = (uint32_t)bin << 16;
-    float edge;
-    memcpy(&edge, &bits, sizeof edge);
-    return edge;
-}
-
-double gm_tensor_stats_quantile(const gm_tensor_stats *s, double q) {
-    enum { INFINITY_BIN = 0x7f80 };
-    int64_t n = s->sums[GM_ALL_POSITIONS].pooled.n;
-    if (n == 0 || isnan(s->sums[GM_ALL_POSITIONS].absmax))
-        return NAN;
-    double rank = q * (double)(n - 1), below = 0.0;
-    for (int64_t bin = 0; bin < INFINITY_BIN; bin++) {
-        double count = (double)s->histogram[bin];
-        if (rank < below + count) {
-            double lo = bin_edge(bin), hi = bin == 0 ? 0.0 : bin_edge(bin + 1); /* bin 0: zeros and denormals */
-            double share = fmin((rank - below + 0.5) / count, 1.0);
-            return fmin(lo + (hi - lo) * share, s->sums[GM_ALL_POSITIONS].absmax);
-        }
-        below += count;
-    }
-    return INFINITY;
 }

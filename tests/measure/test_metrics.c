@@ -143,6 +143,14 @@ static void test_moments_any_size_and_merged(void **state) {
     }
 }
 
+/* One sequence, with its rows looked at first. */
+static void tensor_add(gm_tensor_stats *s, const float *x, int64_t rows_count, int64_t width, int64_t stride, bool kurtosis) {
+    gm_row rows[128];
+    gm_moments moments[GM_POSITIONS_COUNT];
+    gm_rows_of(rows, ctx, x, rows_count, width, stride);
+    gm_tensor_stats_add(s, rows, x, rows_count, width, stride, kurtosis, moments);
+}
+
 /* ---- one tensor over sequences, against an oracle that keeps them all */
 
 enum { SEQUENCES = 5, T = 7, C = 24, STRIDE = 31 };
@@ -196,7 +204,7 @@ static void test_tensor_stats_against_oracle(void **state) {
         gm_tensor_stats s;
         assert_int_equal(gm_tensor_stats_init(&s, per_token, NULL), GM_OK);
         for (int b = 0; b < SEQUENCES; b++)
-            gm_tensor_stats_add(&s, ctx, x + b * T * STRIDE, T, C, STRIDE, true);
+            tensor_add(&s, x + b * T * STRIDE, T, C, STRIDE, true);
         for (int p = 0; p < GM_POSITIONS_COUNT; p++) {
             gm_tensor_summary got = gm_tensor_stats_summary(&s, (gm_positions)p), want = oracle(x, (gm_positions)p, per_token);
             NEAR(got.inf_norm, want.inf_norm);
@@ -219,8 +227,8 @@ static void test_tensor_stats_by_hand(void **state) {
     const float a[] = {0, 0, 0, 4}, b[] = {0, 8, 0, 0};
     gm_tensor_stats s;
     assert_int_equal(gm_tensor_stats_init(&s, false, NULL), GM_OK);
-    gm_tensor_stats_add(&s, ctx, a, 2, 2, 2, true);
-    gm_tensor_stats_add(&s, ctx, b, 2, 2, 2, true);
+    tensor_add(&s, a, 2, 2, 2, true);
+    tensor_add(&s, b, 2, 2, 2, true);
     gm_tensor_summary sum = gm_tensor_stats_summary(&s, GM_ALL_POSITIONS);
     NEAR(sum.inf_norm, 6.0);
     NEAR(sum.kurtosis_eps0, 21.0 / 16.0);
@@ -238,45 +246,23 @@ static void test_tensor_stats_edges(void **state) {
     gm_tensor_stats s;
     assert_int_equal(gm_tensor_stats_init(&s, false, NULL), GM_OK);
     assert_true(isnan(gm_tensor_stats_summary(&s, GM_ALL_POSITIONS).inf_norm));
-    assert_true(isnan(gm_tensor_stats_quantile(&s, 0.5)));
-    gm_tensor_stats_add(&s, ctx, x, 1, 6, 6, true); /* one position: nothing is left without it */
+    assert_true(isnan(gm_sketch_size_quantile(&s.sketch, 0.5)));
+    tensor_add(&s, x, 1, 6, 6, true); /* one position: nothing is left without it */
     assert_true(isnan(gm_tensor_stats_summary(&s, GM_WITHOUT_FIRST).inf_norm));
     NEAR(gm_tensor_stats_summary(&s, GM_ALL_POSITIONS).inf_norm, 6.0);
     /* a later sequence that is left out of kurtosis still counts for the norm */
     double kurtosis = gm_tensor_stats_summary(&s, GM_ALL_POSITIONS).kurtosis;
     x[0] = 100.0f;
-    gm_tensor_stats_add(&s, ctx, x, 1, 6, 6, false);
+    tensor_add(&s, x, 1, 6, 6, false);
     assert_true(gm_tensor_stats_summary(&s, GM_ALL_POSITIONS).kurtosis == kurtosis);
     NEAR(gm_tensor_stats_summary(&s, GM_ALL_POSITIONS).inf_norm, 53.0);
     x[3] = NAN;
-    gm_tensor_stats_add(&s, ctx, x, 2, 3, 3, true);
+    tensor_add(&s, x, 2, 3, 3, true);
     for (int p = 0; p < GM_POSITIONS_COUNT; p++) {
         gm_tensor_summary sum = gm_tensor_stats_summary(&s, (gm_positions)p);
         assert_true(isnan(sum.inf_norm) && isnan(sum.kurtosis) && isnan(sum.excess_kurtosis) && isnan(sum.absmax));
     }
-    assert_true(isnan(gm_tensor_stats_quantile(&s, 0.5)));
-    gm_tensor_stats_free(&s);
-}
-
-static int by_size(const void *a, const void *b) {
-    float x = fabsf(*(const float *)a), y = fabsf(*(const float *)b);
-    return (x > y) - (x < y);
-}
-
-static void test_quantiles(void **state) {
-    (void)state;
-    enum { N = 20000 };
-    static float x[N];
-    fill(x, N, 11, 0.0, 3.0);
-    gm_tensor_stats s;
-    assert_int_equal(gm_tensor_stats_init(&s, false, NULL), GM_OK);
-    gm_tensor_stats_add(&s, ctx, x, 100, N / 100, N / 100, true);
-    qsort(x, N, sizeof *x, by_size);
-    const double q[] = {0.0, 0.5, 0.9, 0.99, 0.999, 1.0};
-    for (int i = 0; i < 6; i++) {
-        double want = fabsf(x[(int)(q[i] * (N - 1))]);
-        NEAR_WITHIN(gm_tensor_stats_quantile(&s, q[i]) / want, 1.0, q[i] > 0 && q[i] < 1 ? 0.02 : 1.0 / 128);
-    }
+    assert_true(isnan(gm_sketch_size_quantile(&s.sketch, 0.5)));
     gm_tensor_stats_free(&s);
 }
 
@@ -449,12 +435,185 @@ static void test_classes(void **state) {
     x[0] = 40.0f;
     x[2 * WIDTH + 7] = -30.0f;
     x[2 * WIDTH + 8] = 35.0f;
-    gm_moments m = gm_moments_of(ctx, x, ROWS * WIDTH); /* s about 3.7: six of them are 22 */
+    x[1 * WIDTH + 3] = 21.5f; /* s is 3.79 over all, so that six of them are 22.8; without the first row 3.54 and 21.2 */
+    const gm_moments m[GM_POSITIONS_COUNT] = {gm_moments_of(ctx, x, ROWS * WIDTH), gm_moments_of(ctx, x + WIDTH, (ROWS - 1) * WIDTH)};
     gm_class_stats s = {0};
-    gm_class_stats_add(&s, x, ROWS, WIDTH, WIDTH, &m, classes);
-    assert_int_equal(s.count[GM_CLASS_BOS], 1);
-    assert_int_equal(s.count[GM_CLASS_PUNCTUATION], 2);
-    assert_int_equal(s.count[GM_CLASS_WORD], 0);
+    gm_class_stats_add(&s, x, ROWS, WIDTH, WIDTH, m, classes);
+    assert_int_equal(s.count[GM_ALL_POSITIONS][GM_CLASS_BOS], 1);
+    assert_int_equal(s.count[GM_ALL_POSITIONS][GM_CLASS_PUNCTUATION], 2);
+    assert_int_equal(s.count[GM_ALL_POSITIONS][GM_CLASS_WORD], 0);
+    assert_int_equal(s.count[GM_WITHOUT_FIRST][GM_CLASS_BOS], 0);
+    assert_int_equal(s.tokens[GM_ALL_POSITIONS][GM_CLASS_BOS], 1);
+    assert_int_equal(s.tokens[GM_WITHOUT_FIRST][GM_CLASS_BOS], 0);
+    assert_int_equal(s.tokens[GM_WITHOUT_FIRST][GM_CLASS_WORD], 1);
+    gm_class_stats_add(&s, x, ROWS, WIDTH, WIDTH, m, NULL); /* no tokenizer: all one class */
+    assert_int_equal(s.count[GM_ALL_POSITIONS][GM_CLASS_OTHER], 3);
+    assert_int_equal(s.tokens[GM_ALL_POSITIONS][GM_CLASS_OTHER], ROWS);
+}
+
+/* ---- heads: entropy, what they add, what their values say */
+
+static void test_head_entropy(void **state) {
+    (void)state;
+    /* one key: 0; two halves: ln 2; 1/4 and 1/2 spent (of 3/4): ln 3 - 2/3 ln 2; nothing spent: left out */
+    const float w[4][4] = {{1, 0, 0, 0}, {.5f, .5f, 0, 0}, {0, .25f, .5f, 0}, {0, 0, 0, 0}};
+    gm_head_stats s = {0};
+    gm_head_stats_add(&s, &w[0][0], 4, 4, NULL);
+    gm_head_stats_add_entropy(&s, &w[0][0], 4, 4);
+    double third = log(3.0) - 2.0 / 3.0 * log(2.0);
+    NEAR_WITHIN(gm_head_stats_summary(&s, GM_ALL_POSITIONS).entropy, (log(2.0) + third) / 3.0, 1e-7);
+    NEAR_WITHIN(gm_head_stats_summary(&s, GM_WITHOUT_FIRST).entropy, (log(2.0) + third) / 2.0, 1e-7);
+    const float nothing[4] = {0};
+    gm_head_stats silent = {0};
+    gm_head_stats_add_entropy(&silent, nothing, 2, 2);
+    assert_true(isnan(gm_head_stats_summary(&silent, GM_ALL_POSITIONS).entropy));
+}
+
+static void test_head_noop_and_drain(void **state) {
+    (void)state;
+    const double head[4] = {1, 2, 3, 4}, residual[4] = {2, 4, 0, 16}; /* a row of zeros is left out */
+    gm_head_stats s = {0};
+    gm_head_stats_add_noop(&s, head, residual, 4);
+    NEAR(gm_head_stats_summary(&s, GM_ALL_POSITIONS).noop, 1.25 / 3.0);
+    NEAR(gm_head_stats_summary(&s, GM_WITHOUT_FIRST).noop, 0.75 / 2.0);
+    const double other[4] = {1, 1, 1, 1};
+    gm_head_stats_add_noop(&s, other, other, 4);
+    NEAR(gm_head_stats_summary(&s, GM_ALL_POSITIONS).noop, 0.5 * (1.25 / 3.0 + 1.0));
+    const double drained[3] = {1, 4, 6};
+    gm_head_stats_add_drain(&s, drained, 3);
+    NEAR(gm_head_stats_summary(&s, GM_ALL_POSITIONS).drain, 0.2);
+    gm_head_stats_add_drain(&s, drained, 1); /* no others: no value */
+    NEAR(gm_head_stats_summary(&s, GM_WITHOUT_FIRST).drain, 0.2);
+}
+
+/* ---- positions */
+
+static void test_position_bins(void **state) {
+    (void)state;
+    int last = -1;
+    for (int64_t t = 0; t < 5000; t++) {
+        int bin = gm_position_bin(t);
+        assert_true(bin == last || bin == last + 1);
+        if (bin > last)
+            assert_int_equal(gm_position_bin_begin(bin), t);
+        last = bin;
+    }
+    assert_int_equal(gm_position_bin(15), 15);
+    assert_int_equal(gm_position_bin(16), 16);
+    assert_int_equal(gm_position_bin(24), 17);
+    assert_int_equal(gm_position_bin_begin(18), 32);
+    assert_int_equal(gm_position_bin_begin(19), 48);
+    assert_int_equal(gm_position_bin_begin(20), 64);
+}
+
+static void test_position_stats(void **state) {
+    (void)state;
+    enum { ROWS = 26, WIDTH = 3 };
+    float x[ROWS * WIDTH] = {0};
+    gm_row rows[ROWS];
+    for (int t = 0; t < ROWS; t++) { /* (3 t, -4 t, 0): norm 5 t, inf norm 4 t */
+        x[t * WIDTH] = 3.0f * (float)t;
+        x[t * WIDTH + 1] = -4.0f * (float)t;
+    }
+    gm_position_stats s;
+    assert_int_equal(gm_position_stats_init(&s, ROWS, NULL), GM_OK);
+    assert_int_equal(s.bins, 18);
+    gm_rows_of(rows, ctx, x, ROWS, WIDTH, WIDTH);
+    gm_position_stats_add(&s, rows, ROWS);
+    gm_position_stats_add(&s, rows, ROWS);
+    NEAR(s.norm[7] / (double)s.count[7], 35.0);
+    NEAR(s.norm[16] / (double)s.count[16], 5.0 * 19.5);
+    NEAR(s.inf_norm[17] / (double)s.count[17], 4.0 * 24.5);
+    assert_int_equal(s.count[17], 4);
+    assert_true(s.absmax[17] == 100.0f);
+    gm_position_stats_free(&s);
+}
+
+/* ---- dimensions */
+
+static void test_dim_stats(void **state) {
+    (void)state;
+    enum { MANY = 6, ROWS = 9, WIDTH = 5, WIDE = 8 };
+    static float x[MANY * ROWS * WIDE];
+    int32_t tokens[ROWS];
+    fill(x, MANY * ROWS * WIDE, 21, 0.5, 1.0);
+    x[(3 * ROWS + 4) * WIDE + 2] = -500.0f;
+    x[(1 * ROWS + 0) * WIDE + 4] = 800.0f; /* at position 0 */
+    for (int t = 0; t < ROWS; t++)
+        tokens[t] = 100 + t;
+    gm_dim_stats s;
+    assert_int_equal(gm_dim_stats_init(&s, WIDTH, NULL), GM_OK);
+    for (int b = 0; b < MANY; b++)
+        gm_dim_stats_add(&s, x + b * ROWS * WIDE, ROWS, WIDTH, WIDE, b, tokens);
+    for (int c = 0; c < WIDTH; c++) {
+        for (int p = 0; p < GM_POSITIONS_COUNT; p++) {
+            float column[MANY * ROWS], max = 0;
+            int n = 0;
+            for (int b = 0; b < MANY; b++) {
+                for (int t = p; t < ROWS; t++) {
+                    column[n++] = x[(b * ROWS + t) * WIDE + c];
+                    max = fmaxf(max, fabsf(column[n - 1]));
+                }
+            }
+            same_moments(s.moments[p][c], moments_in_long_double(column, n));
+            assert_true(s.absmax[p][c] == max);
+        }
+    }
+    assert_true(s.place[2].sequence == 3 && s.place[2].position == 4 && s.place[2].token == 104 && s.place[2].value == -500.0f);
+    assert_true(s.place[4].sequence == 1 && s.place[4].position == 0 && s.place[4].value == 800.0f);
+    assert_true(s.absmax[GM_WITHOUT_FIRST][4] < 800.0f);
+    x[WIDE + 3] = NAN;
+    gm_dim_stats_add(&s, x, ROWS, WIDTH, WIDE, MANY, tokens);
+    assert_true(isnan(s.absmax[GM_ALL_POSITIONS][3]) && isnan(s.moments[GM_WITHOUT_FIRST][3].m2));
+    assert_true(s.place[3].sequence == MANY && s.place[3].position == 1);
+    assert_false(isnan(s.absmax[GM_ALL_POSITIONS][1]));
+    gm_dim_stats_free(&s);
+}
+
+/* ---- the largest values: whatever the order of feeding, the same list */
+
+static void test_largest(void **state) {
+    (void)state;
+    enum { MANY = 8, ROWS = 6, WIDTH = 10, KEPT = 12 };
+    static float x[MANY * ROWS * WIDTH];
+    int32_t tokens[ROWS] = {7, 8, 9, 10, 11, 12};
+    gm_row rows[ROWS];
+    gm_largest forwards, backwards, rest;
+    for (int i = 0; i < MANY * ROWS * WIDTH; i++)
+        x[i] = (float)((i * 7919) % 97) * (i % 2 ? 1.0f : -1.0f); /* many equals */
+    x[5] = INFINITY;
+    x[6] = NAN;
+    assert_int_equal(gm_largest_init(&forwards, KEPT, NULL), GM_OK);
+    assert_int_equal(gm_largest_init(&backwards, KEPT, NULL), GM_OK);
+    assert_int_equal(gm_largest_init(&rest, KEPT, NULL), GM_OK);
+    for (int b = 0; b < MANY; b++) {
+        int other = MANY - 1 - b;
+        gm_rows_of(rows, ctx, x + b * ROWS * WIDTH, ROWS, WIDTH, WIDTH);
+        gm_largest_add(&forwards, rows, x + b * ROWS * WIDTH, ROWS, WIDTH, WIDTH, 0, 3, b, tokens);
+        gm_largest_add(&rest, rows, x + b * ROWS * WIDTH, ROWS, WIDTH, WIDTH, 1, 3, b, tokens);
+        gm_rows_of(rows, ctx, x + other * ROWS * WIDTH, ROWS, WIDTH, WIDTH);
+        gm_largest_add(&backwards, rows, x + other * ROWS * WIDTH, ROWS, WIDTH, WIDTH, 0, 3, other, tokens);
+    }
+    assert_int_equal(forwards.kept, KEPT);
+    bool taken[MANY * ROWS * WIDTH] = {false};
+    for (int k = 0; k < KEPT; k++) { /* by search: the first largest finite value not yet taken */
+        int best = -1;
+        for (int i = 0; i < MANY * ROWS * WIDTH; i++) {
+            if (!taken[i] && isfinite(x[i]) && (best < 0 || fabsf(x[i]) > fabsf(x[best])))
+                best = i;
+        }
+        taken[best] = true;
+        const gm_large_value *v = &forwards.list[k];
+        assert_true(v->value == x[best]);
+        assert_int_equal((v->sequence * ROWS + v->position) * WIDTH + v->dim, best);
+        assert_int_equal(v->around[GM_LARGEST_BEFORE], tokens[v->position]);
+        assert_int_equal(v->around[GM_LARGEST_BEFORE - 1], v->position ? tokens[v->position - 1] : -1);
+        assert_memory_equal(&backwards.list[k], v, sizeof *v);
+        assert_true(rest.list[k].position > 0);
+    }
+    gm_largest_free(&forwards);
+    gm_largest_free(&backwards);
+    gm_largest_free(&rest);
 }
 
 static int setup(void **state) {
@@ -479,7 +638,6 @@ int main(void) {
         cmocka_unit_test(test_tensor_stats_against_oracle),
         cmocka_unit_test(test_tensor_stats_by_hand),
         cmocka_unit_test(test_tensor_stats_edges),
-        cmocka_unit_test(test_quantiles),
         cmocka_unit_test(test_head_stats),
         cmocka_unit_test(test_head_stats_window_and_threshold),
         cmocka_unit_test(test_massive),
@@ -487,6 +645,12 @@ int main(void) {
         cmocka_unit_test(test_massive_list_keeps_the_largest),
         cmocka_unit_test(test_features),
         cmocka_unit_test(test_classes),
+        cmocka_unit_test(test_head_entropy),
+        cmocka_unit_test(test_head_noop_and_drain),
+        cmocka_unit_test(test_position_bins),
+        cmocka_unit_test(test_position_stats),
+        cmocka_unit_test(test_dim_stats),
+        cmocka_unit_test(test_largest),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
