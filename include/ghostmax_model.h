@@ -261,6 +261,17 @@ const gm_model_config *gm_model_config_of(const gm_model *m);
  * tests/model/test_model_files.c */
 gm_status gm_model_load(gm_model **out, const gm_ctx *ctx, const char *path, gm_error *err);
 gm_status gm_model_save(const gm_model *m, const char *folder, gm_error *err);
+/* The same with numbers of another type, f32, f16 or bf16, and (shard_bytes > 0) split into files of at most so many bytes, with an index.
+ * Errors: GM_EINVAL (a number that f16 cannot hold, by tensor; shard_bytes < 0), GM_EUNSUPPORTED (q8_0). */
+gm_status gm_model_save_as(const gm_model *m, const char *folder, gm_dtype dtype, int64_t shard_bytes, gm_error *err);
+
+typedef struct gm_nonfinite {
+    char tensor[96]; /* by its name in a Hugging Face folder, whatever the model was read from */
+    int64_t nan, infinite, elements;
+} gm_nonfinite;
+/* Tensors with weights that are NaN or infinite (a model with such loads: it may be what one wants to look at): *count is how many there
+ * are, the first `capacity` go to list. Errors: GM_ENOMEM. Test: tests/model/test_checkpoints.c */
+gm_status gm_model_nonfinite(const gm_model *m, gm_nonfinite *list, int capacity, int *count, gm_error *err);
 
 /* Logits of B sequences of T <= context tokens: logits [B,T,V], or the last position only, [B,V], with last_only. tokens [B,T]. Buffers
  * grow on a first, larger call. Errors, here and below: GM_EINVAL (a token outside the vocabulary, T > context), GM_ENOMEM. Test:

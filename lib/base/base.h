@@ -45,7 +45,8 @@ uint64_t gm_rng_u64(uint64_t key, uint64_t counter);
 double gm_rng_uniform(uint64_t key, uint64_t counter);           /* [0, 1), 53 bits */
 double gm_rng_normal(uint64_t key, uint64_t counter);            /* N(0, 1), Box-Muller */
 int64_t gm_rng_below(uint64_t key, uint64_t counter, int64_t n); /* 0 .. n-1, n >= 1 */
-uint64_t gm_hash(const void *bytes, size_t n, uint64_t seed);    /* stable across machines; used for splits and checksums */
+uint64_t gm_hash(const void *bytes, size_t n, uint64_t seed);    /* stable across machines; used for splits and identities */
+uint64_t gm_checksum(const void *bytes, size_t n);               /* stable too, at the speed of memory: for the content of files */
 
 /* ---- growing text. A failed append sets failed; the text stays valid. */
 typedef struct gm_text {

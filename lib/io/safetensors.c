@@ -11,50 +11,36 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "safetensors data is l
 
 #define HEADER_MAX_BYTES 100000000 /* the format's own limit */
 static const char metadata_key[] = "__metadata__";
-static const char checksum_key[] = "ghostmax.checksum";
+static const char checksum_key[] = "ghostmax.content";
 
-static float from_f32(const uint8_t *p) {
-    float x;
-    memcpy(&x, p, sizeof x);
-    return x;
-}
-
-static float from_bf16(const uint8_t *p) {
-    uint32_t bits = (uint32_t)p[0] << 16 | (uint32_t)p[1] << 24;
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
-
-static float from_f16(const uint8_t *p) {
-    uint32_t half = (uint32_t)p[0] | (uint32_t)p[1] << 8;
-    uint32_t sign = (half & 0x8000) << 16, exponent = half >> 10 & 31, fraction = half & 0x3ff;
-    if (exponent == 0) { /* zero and subnormals: fraction * 2^-24, exact in f32 */
-        float x = (float)fraction * 0x1p-24f;
-        return sign ? -x : x;
-    }
-    uint32_t bits = sign | (exponent == 31 ? 0xffu : exponent + 112) << 23 | fraction << 13;
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
-
-/* Types whose to_float is NULL are understood as sizes only: a stock file may hold masks or counters beside the weights. */
+/* Types that are no gm_dtype are understood as sizes only: a stock file may hold masks or counters beside the weights. */
 static const struct {
     const char *name;
     size_t bytes;
-    float (*to_float)(const uint8_t *);
+    int dtype; /* gm_dtype, -1: not readable as numbers */
 } types[] = {
-    {"F32", 4, from_f32}, {"F16", 2, from_f16}, {"BF16", 2, from_bf16}, {"F64", 8, NULL},     {"BOOL", 1, NULL},
-    {"U8", 1, NULL},      {"I8", 1, NULL},      {"F8_E5M2", 1, NULL},   {"F8_E4M3", 1, NULL}, {"U16", 2, NULL},
-    {"I16", 2, NULL},     {"U32", 4, NULL},     {"I32", 4, NULL},       {"U64", 8, NULL},     {"I64", 8, NULL},
+    {"F32", 4, GM_DTYPE_F32},
+    {"F16", 2, GM_DTYPE_F16},
+    {"BF16", 2, GM_DTYPE_BF16},
+    {"F64", 8, -1},
+    {"BOOL", 1, -1},
+    {"U8", 1, -1},
+    {"I8", 1, -1},
+    {"F8_E5M2", 1, -1},
+    {"F8_E4M3", 1, -1},
+    {"U16", 2, -1},
+    {"I16", 2, -1},
+    {"U32", 4, -1},
+    {"I32", 4, -1},
+    {"U64", 8, -1},
+    {"I64", 8, -1},
 };
 
 const char *gm_tensor_type(const gm_tensor *t) {
     return types[t->dtype].name;
 }
 
-/* ---- the checksum: over metadata, names, shapes and data, in file order */
+/* ---- the checksum: over metadata, names, types, shapes and data, in file order */
 
 static uint64_t hash_text(const char *text, uint64_t h) {
     return gm_hash(text, strlen(text), h);
@@ -71,10 +57,10 @@ static uint64_t hash_metadata(json_t *metadata) {
     return h;
 }
 
-static uint64_t hash_tensor(const char *name, int rank, const int64_t *shape, const void *data, size_t bytes, uint64_t h) {
-    h = hash_text(name, h);
+static uint64_t hash_tensor(const char *name, const char *type, int rank, const int64_t *shape, uint64_t content, uint64_t h) {
+    h = hash_text(type, hash_text(name, h));
     h = gm_hash(shape, (size_t)rank * sizeof *shape, h);
-    return gm_hash(data, bytes, h);
+    return gm_hash(&content, sizeof content, h);
 }
 
 /* ---- reading */
@@ -142,15 +128,37 @@ static gm_status check_metadata(gm_safetensors *s, json_t *metadata, gm_error *e
     return GM_OK;
 }
 
-static gm_status check_checksum(gm_safetensors *s, gm_error *err) {
+static int by_name(const void *a, const void *b) {
+    const gm_tensor *const *x = a, *const *y = b;
+    return strcmp((*x)->name, (*y)->name);
+}
+
+gm_status gm_safetensors_sort(gm_safetensors *s, gm_error *err) {
+    s->by_name = gm_alloc((size_t)s->count, sizeof *s->by_name);
+    if (!s->by_name)
+        return gm_fail_memory(err, (size_t)s->count * sizeof *s->by_name);
+    for (int i = 0; i < s->count; i++)
+        s->by_name[i] = &s->tensors[i];
+    qsort(s->by_name, (size_t)s->count, sizeof *s->by_name, by_name);
+    return GM_OK;
+}
+
+static gm_status verify_file(const gm_safetensors *s, int threads, gm_error *err) {
     const char *stored = gm_safetensors_metadata(s, checksum_key);
     if (!stored)
         return GM_OK;
+    uint64_t *content = gm_alloc((size_t)s->count, sizeof *content);
+    if (!content)
+        return gm_fail_memory(err, (size_t)s->count * sizeof *content);
+#pragma omp parallel for num_threads(threads) schedule(dynamic) if (s->file.size > 1 << 22)
+    for (int i = 0; i < s->count; i++)
+        content[i] = gm_checksum(s->tensors[i].data, s->tensors[i].bytes);
     uint64_t h = hash_metadata(json_object_get(s->header, metadata_key));
     for (int i = 0; i < s->count; i++) {
         const gm_tensor *t = &s->tensors[i];
-        h = hash_tensor(t->name, t->rank, t->shape, t->data, t->bytes, h);
+        h = hash_tensor(t->name, gm_tensor_type(t), t->rank, t->shape, content[i], h);
     }
+    gm_free(content);
     char found[17];
     snprintf(found, sizeof found, "%016" PRIx64, h);
     if (strcmp(found, stored) != 0)
@@ -158,6 +166,12 @@ static gm_status check_checksum(gm_safetensors *s, gm_error *err) {
                           "%s: altered or damaged: its checksum is %s, its content gives %s; restore the file from a copy", s->path, stored,
                           found);
     return GM_OK;
+}
+
+gm_status gm_safetensors_verify(const gm_safetensors *s, int threads, gm_error *err) {
+    for (int i = 0; i < s->shard_count; i++)
+        GM_TRY(verify_file(&s->shards[i], threads, err));
+    return s->shard_count ? GM_OK : verify_file(s, threads, err);
 }
 
 static gm_status parse(gm_safetensors *s, const uint8_t *bytes, size_t n, gm_error *err) {
@@ -202,7 +216,7 @@ static gm_status parse(gm_safetensors *s, const uint8_t *bytes, size_t n, gm_err
     }
     if (at != data_bytes)
         return BAD(s->data_at + at, "%zu bytes after the last tensor belong to none", data_bytes - at);
-    return check_checksum(s, err);
+    return gm_safetensors_sort(s, err);
 }
 
 gm_status gm_safetensors_parse(gm_safetensors *s, const void *bytes, size_t n, const char *name, gm_error *err) {
@@ -227,6 +241,10 @@ gm_status gm_safetensors_open(gm_safetensors *s, const char *path, gm_error *err
 }
 
 void gm_safetensors_close(gm_safetensors *s) {
+    for (int i = 0; i < s->shard_count; i++)
+        gm_safetensors_close(&s->shards[i]);
+    gm_free(s->shards);
+    gm_free(s->by_name);
     gm_free(s->tensors);
     json_decref(s->header);
     gm_file_close(&s->file);
@@ -234,33 +252,76 @@ void gm_safetensors_close(gm_safetensors *s) {
 }
 
 const gm_tensor *gm_safetensors_find(const gm_safetensors *s, const char *name) {
-    for (int i = 0; i < s->count; i++) {
-        if (strcmp(s->tensors[i].name, name) == 0)
-            return &s->tensors[i];
-    }
-    return NULL;
+    const gm_tensor key = {.name = name}, *wanted = &key;
+    const gm_tensor *const *found = bsearch(&wanted, s->by_name, (size_t)s->count, sizeof *s->by_name, by_name);
+    return found ? *found : NULL;
+}
+
+static const gm_safetensors *home_of(const gm_safetensors *s, const gm_tensor *t) {
+    return s->shard_count ? &s->shards[t->shard] : s;
 }
 
 const char *gm_safetensors_metadata(const gm_safetensors *s, const char *key) {
-    return json_string_value(json_object_get(json_object_get(s->header, metadata_key), key));
+    return json_string_value(json_object_get(json_object_get(s->shard_count ? s->shards->header : s->header, metadata_key), key));
+}
+
+const char *gm_tensor_path(const gm_safetensors *s, const gm_tensor *t) {
+    return home_of(s, t)->path;
+}
+
+int64_t gm_tensor_offset(const gm_safetensors *s, const gm_tensor *t) {
+    return (int64_t)(home_of(s, t)->data_at + t->begin);
+}
+
+gm_status gm_tensor_check(const gm_safetensors *s, const gm_tensor *t, gm_error *err) {
+    if (types[t->dtype].dtype < 0)
+        return gm_fail_at(err, GM_EUNSUPPORTED, gm_tensor_offset(s, t),
+                          "%s: tensor '%s' has type %s; only F32, F16 and BF16 weights can be read", gm_tensor_path(s, t), t->name,
+                          gm_tensor_type(t));
+    return GM_OK;
+}
+
+static int64_t tensor_cols(const gm_tensor *t) {
+    return t->rank >= 2 ? t->shape[t->rank - 1] : 1;
+}
+
+/* Tiles, so that both sides are touched in whole cache lines: a plain walk over one of them would miss at every step of the other. */
+static void rows_transposed(gm_dtype type, const uint8_t *src, int64_t rows, int64_t cols, float *dst, int64_t row_stride,
+                            int64_t col_stride) {
+    enum { TILE_ROWS = 16, TILE_COLS = 64 };
+    float tile[TILE_ROWS][TILE_COLS];
+    for (int64_t i = 0; i < rows; i += TILE_ROWS) {
+        for (int64_t j = 0; j < cols; j += TILE_COLS) {
+            int64_t height = GM_MIN(TILE_ROWS, rows - i), width = GM_MIN(TILE_COLS, cols - j);
+            for (int64_t r = 0; r < height; r++)
+                gm_dtype_decode(type, tile[r], src + gm_dtype_bytes(type, (i + r) * cols + j), width);
+            for (int64_t c = 0; c < width; c++) {
+                for (int64_t r = 0; r < height; r++)
+                    dst[(i + r) * row_stride + (j + c) * col_stride] = tile[r][c];
+            }
+        }
+    }
+}
+
+void gm_tensor_rows(const gm_tensor *t, int64_t first, int64_t count, float *dst, int64_t row_stride, int64_t col_stride) {
+    const gm_dtype type = (gm_dtype)types[t->dtype].dtype;
+    const int64_t cols = tensor_cols(t);
+    const uint8_t *src = t->data + gm_dtype_bytes(type, first * cols);
+    dst += first * row_stride;
+    if (col_stride != 1 && cols != 1) {
+        rows_transposed(type, src, count, cols, dst, row_stride, col_stride);
+    } else if (row_stride == cols) {
+        gm_dtype_decode(type, dst, src, count * cols);
+    } else {
+        for (int64_t i = 0; i < count; i++)
+            gm_dtype_decode(type, dst + i * row_stride, src + gm_dtype_bytes(type, i * cols), cols);
+    }
 }
 
 gm_status gm_tensor_read(const gm_safetensors *s, const gm_tensor *t, float *dst, int64_t row_stride, int64_t col_stride, gm_error *err) {
-    if (!types[t->dtype].to_float)
-        return gm_fail_at(err, GM_EUNSUPPORTED, (int64_t)(s->data_at + t->begin),
-                          "%s: tensor '%s' has type %s; only F32, F16 and BF16 weights can be read", s->path, t->name, gm_tensor_type(t));
-    int64_t cols = t->rank >= 2 ? t->shape[t->rank - 1] : 1;
-    int64_t rows = cols ? t->elements / cols : 0;
-    if (types[t->dtype].to_float == from_f32 && row_stride == cols && (col_stride == 1 || cols == 1)) {
-        if (t->bytes)
-            memcpy(dst, t->data, t->bytes);
-        return GM_OK;
-    }
-    const uint8_t *p = t->data;
-    for (int64_t i = 0; i < rows; i++) {
-        for (int64_t j = 0; j < cols; j++, p += types[t->dtype].bytes)
-            dst[i * row_stride + j * col_stride] = types[t->dtype].to_float(p);
-    }
+    GM_TRY(gm_tensor_check(s, t, err));
+    int64_t cols = tensor_cols(t);
+    gm_tensor_rows(t, 0, cols ? t->elements / cols : 0, dst, row_stride, col_stride);
     return GM_OK;
 }
 
@@ -278,16 +339,33 @@ static bool source_is_plain(const gm_tensor_source *t) {
     return t->row_stride == source_cols(t) && (t->col_stride == 1 || source_cols(t) == 1);
 }
 
-/* The tensor's elements in file order: its own memory where it is in that order already, else gathered into buffer. */
-static const float *source_data(const gm_tensor_source *t, float *buffer) {
-    if (source_is_plain(t))
-        return t->data;
-    float *p = buffer;
-    for (int64_t i = 0; i < t->rows; i++) {
-        for (int64_t j = 0; j < source_cols(t); j++)
-            *p++ = t->data[i * t->row_stride + j * t->col_stride];
+static size_t source_bytes(const gm_tensor_source *t) {
+    return gm_dtype_bytes(t->dtype, (int64_t)source_elements(t));
+}
+
+static const char *source_type(const gm_tensor_source *t) {
+    int i = 0;
+    while (types[i].dtype != (int)t->dtype)
+        i++;
+    return types[i].name;
+}
+
+/* The tensor's elements in file order: its own memory where it is in that order and type already, else gathered and converted into the
+ * buffers (buffer: f32; bytes: those of the file's type). */
+static const void *source_data(const gm_tensor_source *t, float *buffer, uint8_t *bytes) {
+    const float *data = t->data;
+    if (!source_is_plain(t)) {
+        float *p = buffer;
+        for (int64_t i = 0; i < t->rows; i++) {
+            for (int64_t j = 0; j < source_cols(t); j++)
+                *p++ = t->data[i * t->row_stride + j * t->col_stride];
+        }
+        data = buffer;
     }
-    return buffer;
+    if (t->dtype == GM_DTYPE_F32)
+        return data;
+    gm_dtype_encode(t->dtype, bytes, data, (int64_t)source_elements(t)); /* fits: header_add_checksum saw it */
+    return bytes;
 }
 
 /* The header as JSON, without its checksum; NULL: a name twice, text that is not UTF-8, or no memory. */
@@ -299,9 +377,9 @@ static json_t *header_make(const gm_tensor_source *tensors, int count, const cha
     json_int_t at = 0;
     for (int i = 0; ok && i < count; i++) {
         const gm_tensor_source *t = &tensors[i];
-        json_int_t end = at + (json_int_t)(source_elements(t) * sizeof(float));
+        json_int_t end = at + (json_int_t)source_bytes(t);
         json_t *shape = t->cols ? json_pack("[I,I]", (json_int_t)t->rows, (json_int_t)t->cols) : json_pack("[I]", (json_int_t)t->rows);
-        json_t *entry = json_pack("{s:s,s:o,s:[I,I]}", "dtype", "F32", "shape", shape, "data_offsets", at, end);
+        json_t *entry = json_pack("{s:s,s:o,s:[I,I]}", "dtype", source_type(t), "shape", shape, "data_offsets", at, end);
         ok = json_object_set_new(header, t->name, entry) == 0;
         at = end;
     }
@@ -311,36 +389,60 @@ static json_t *header_make(const gm_tensor_source *tensors, int count, const cha
     return NULL;
 }
 
-static bool header_add_checksum(json_t *header, const gm_tensor_source *tensors, int count, float *buffer) {
+/* false: no memory. */
+static bool header_add_checksum(json_t *header, const gm_tensor_source *tensors, int count, float *buffer, uint8_t *bytes) {
     json_t *texts = json_object_get(header, metadata_key);
     uint64_t h = hash_metadata(texts);
     for (int i = 0; i < count; i++) {
         const gm_tensor_source *t = &tensors[i];
         int64_t shape[2] = {t->rows, t->cols};
-        h = hash_tensor(t->name, t->cols ? 2 : 1, shape, source_data(t, buffer), source_elements(t) * sizeof(float), h);
+        h = hash_tensor(t->name, source_type(t), t->cols ? 2 : 1, shape, gm_checksum(source_data(t, buffer, bytes), source_bytes(t)), h);
     }
     char text[17];
     snprintf(text, sizeof text, "%016" PRIx64, h);
     return json_object_set_new(texts, checksum_key, json_string(text)) == 0;
 }
 
-gm_status gm_safetensors_write(const char *path, const gm_tensor_source *tensors, int count, const char *const *metadata, gm_error *err) {
-    size_t buffer_elements = 0;
-    for (int i = 0; i < count; i++) {
-        if (tensors[i].rows < 1)
-            return gm_fail(err, GM_EINVAL, "%s: tensor '%s' is empty", path, tensors[i].name);
-        if (!source_is_plain(&tensors[i]))
-            buffer_elements = GM_MAX(buffer_elements, source_elements(&tensors[i]));
+/* Can it be written; how large a buffer does it need? */
+static gm_status check_source(const gm_tensor_source *t, const char *path, size_t *gathered, size_t *converted, gm_error *err) {
+    if (t->rows < 1)
+        return gm_fail(err, GM_EINVAL, "%s: tensor '%s' is empty", path, t->name);
+    if (t->dtype == GM_DTYPE_Q8_0)
+        return gm_fail(err, GM_EUNSUPPORTED, "%s: safetensors has no q8_0; choose f32, f16 or bf16", path);
+    if (!source_is_plain(t))
+        *gathered = GM_MAX(*gathered, source_elements(t));
+    if (t->dtype == GM_DTYPE_F32)
+        return GM_OK;
+    *converted = GM_MAX(*converted, source_bytes(t));
+    uint8_t row[2 * 256];
+    float numbers[256];
+    for (int64_t i = 0; i < t->rows; i++) {
+        for (int64_t j = 0; j < source_cols(t); j += 256) {
+            int64_t n = GM_MIN(256, source_cols(t) - j);
+            for (int64_t k = 0; k < n; k++)
+                numbers[k] = t->data[i * t->row_stride + (j + k) * t->col_stride];
+            if (!gm_dtype_encode(t->dtype, row, numbers, n))
+                return gm_fail(err, GM_EINVAL, "%s: tensor '%s' has a number too large for %s; choose another type", path, t->name,
+                               gm_dtype_name(t->dtype));
+        }
     }
+    return GM_OK;
+}
+
+gm_status gm_safetensors_write(const char *path, const gm_tensor_source *tensors, int count, const char *const *metadata, gm_error *err) {
+    size_t gathered = 0, converted = 0;
+    for (int i = 0; i < count; i++)
+        GM_TRY(check_source(&tensors[i], path, &gathered, &converted, err));
     gm_status status = GM_OK;
     char *text = NULL;
-    float *buffer = gm_alloc(buffer_elements, sizeof(float));
+    float *buffer = gm_alloc(gathered, sizeof(float));
+    uint8_t *bytes = gm_alloc(converted, 1);
     json_t *header = header_make(tensors, count, metadata);
-    if (!buffer) {
-        status = gm_fail_memory(err, buffer_elements * sizeof(float));
+    if (!buffer || !bytes) {
+        status = gm_fail_memory(err, gathered * sizeof(float) + converted);
         goto done;
     }
-    if (header && header_add_checksum(header, tensors, count, buffer))
+    if (header && header_add_checksum(header, tensors, count, buffer, bytes))
         text = json_dumps(header, JSON_COMPACT);
     if (!text) {
         status = gm_fail(err, GM_EINVAL, "%s: a tensor's or metadata's name stands twice or is not UTF-8", path);
@@ -356,11 +458,12 @@ gm_status gm_safetensors_write(const char *path, const gm_tensor_source *tensors
     gm_writer_put(&w, text, length);
     gm_writer_put(&w, spaces, padding);
     for (int i = 0; i < count; i++)
-        gm_writer_put(&w, source_data(&tensors[i], buffer), source_elements(&tensors[i]) * sizeof(float));
+        gm_writer_put(&w, source_data(&tensors[i], buffer, bytes), source_bytes(&tensors[i]));
     status = gm_writer_commit(&w, err);
 done:
     free(text);
     json_decref(header);
     gm_free(buffer);
+    gm_free(bytes);
     return status;
 }

@@ -38,9 +38,9 @@ gm_status gm_state_read(const char *path, const gm_state_entry *entries, int cou
         *json = NULL;
     gm_safetensors s;
     GM_TRY(gm_safetensors_open(&s, path, err));
-    gm_status status = GM_OK;
+    gm_status status = gm_safetensors_verify(&s, 1, err);
     const char *text = gm_safetensors_metadata(&s, "state");
-    if (!text)
+    if (status == GM_OK && !text)
         status = gm_fail_at(err, GM_EFORMAT, 8, "%s: not a training state: its metadata has no 'state'; remove it to start again", path);
     if (status == GM_OK && count > 0)
         status = read_arrays(&s, entries, count, err);

@@ -359,11 +359,13 @@ static json_t *rope_make(const gm_model_config *cfg) {
     return object;
 }
 
-static json_t *config_make(const gm_model_config *cfg) {
+static json_t *config_make(const gm_model_config *cfg, gm_dtype dtype) {
     const family *f = &families[cfg->family];
     bool stock = is_stock(cfg);
+    static const char *const torch_names[] = {
+        [GM_DTYPE_F32] = "float32", [GM_DTYPE_F16] = "float16", [GM_DTYPE_BF16] = "bfloat16", [GM_DTYPE_Q8_0] = "float32"};
     json_t *root = json_pack("{s:[s],s:s,s:s}", "architectures", stock ? f->architecture : "GhostmaxForCausalLM", "model_type",
-                             stock ? f->model_type : f->own_type, "torch_dtype", "float32");
+                             stock ? f->model_type : f->own_type, "torch_dtype", torch_names[dtype]);
     for (int i = 0; f->keys[i].key; i++) {
         bool none = f->keys[i].offset == offsetof(gm_model_config, window) && cfg->window == 0;
         json_object_set_new(root, f->keys[i].key, none ? json_null() : field_value(cfg, field_at(f->keys[i].offset)));
@@ -400,15 +402,15 @@ char *gm_json_text(json_t *root) {
     return NULL;
 }
 
-char *gm_config_json(const gm_model_config *cfg) {
-    json_t *root = config_make(cfg);
+char *gm_config_json(const gm_model_config *cfg, gm_dtype dtype) {
+    json_t *root = config_make(cfg, dtype);
     char *json = root ? gm_json_text(root) : NULL;
     json_decref(root);
     return json;
 }
 
-gm_status gm_config_file_write(const gm_model_config *cfg, const char *path, gm_error *err) {
-    char *json = gm_config_json(cfg);
+gm_status gm_config_file_write(const gm_model_config *cfg, gm_dtype dtype, const char *path, gm_error *err) {
+    char *json = gm_config_json(cfg, dtype);
     gm_text text = {0};
     gm_text_add(&text, "%s\n", json ? json : "");
     gm_status status = json && !text.failed ? gm_file_write(path, text.data, text.size, err) : gm_fail_memory(err, 4096);

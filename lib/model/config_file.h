@@ -7,8 +7,8 @@
 
 /* gm_config_file_write -- atomically. model_type and architectures are the stock ones only where the stock architecture computes exactly
  * this model with plain softmax; else model_type is ghostmax_<family>, with the variant under "attention". What the family's own keys
- * cannot say stands under "ghostmax". cfg is a checked one (gm_model_config_check). */
-gm_status gm_config_file_write(const gm_model_config *cfg, const char *path, gm_error *err);
+ * cannot say stands under "ghostmax". cfg is a checked one (gm_model_config_check); dtype is the weights'. */
+gm_status gm_config_file_write(const gm_model_config *cfg, gm_dtype dtype, const char *path, gm_error *err);
 
 /* gm_config_file_read -- *cfg is checked. Errors: GM_EFORMAT (not such a file, a value out of range, parts that disagree),
  * GM_EUNSUPPORTED (another architecture, or a key that changes the mathematics in a way that this library has not), GM_EIO. */
@@ -19,7 +19,7 @@ const char *gm_config_model_type(const gm_model_config *cfg);
 
 /* The same without a file: the text of config.json (freed with free(); NULL: no memory), and what such a text says; `name` stands for the
  * path in messages. */
-char *gm_config_json(const gm_model_config *cfg);
+char *gm_config_json(const gm_model_config *cfg, gm_dtype dtype);
 gm_status gm_config_parse(gm_model_config *cfg, const void *bytes, size_t n, const char *name, gm_error *err);
 
 /* Any JSON, indented, with as few digits as give every number back; freed with free(); NULL: no memory. */

@@ -277,7 +277,7 @@ gm_status gm_gguf_model_put(gm_gguf_writer *w, const gm_model *m, gm_dtype dtype
     static const uint32_t file_types[] = {[GM_DTYPE_F32] = 0, [GM_DTYPE_F16] = 1, [GM_DTYPE_BF16] = 32, [GM_DTYPE_Q8_0] = 7};
     const gm_model_config *cfg = &m->cfg;
     const char *architecture = gm_gguf_architecture(cfg);
-    char *json = gm_config_json(cfg);
+    char *json = gm_config_json(cfg, GM_DTYPE_F32);
     if (!json)
         return gm_fail_memory(err, 4096);
     gm_gguf_put_text(w, architecture_key, architecture);

@@ -1,6 +1,7 @@
 /* model_files.c -- a model as a folder of config.json and model.safetensors with Hugging Face's tensor names and layouts. One table per
  * family maps params.def's entries to tensors of the file, in both directions. Files of other formats are known by their content. */
 #include "config_file.h"
+#include "context.h"
 #include "gguf_file.h"
 #include "llama2c_file.h"
 #include "model.h"
@@ -9,6 +10,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- the tables */
 
@@ -197,8 +199,17 @@ static void config_text(char text[17], const gm_model_config *cfg) {
 
 /* ---- saving */
 
-gm_status gm_model_save(const gm_model *m, const char *folder, gm_error *err) {
+/* The files of another way to keep the same weights, which a loader would take for this model. */
+static void remove_stale(const char *folder, const char *name) {
+    char path[1024];
+    if (gm_path_join(path, sizeof path, folder, name, NULL) == GM_OK)
+        unlink(path);
+}
+
+gm_status gm_model_save_as(const gm_model *m, const char *folder, gm_dtype dtype, int64_t shard_bytes, gm_error *err) {
     char config_path[1024], weights_path[1024], fingerprint[17];
+    if (shard_bytes < 0)
+        return gm_fail(err, GM_EINVAL, "a shard of %lld bytes; give 0 (one file) or more", (long long)shard_bytes);
     GM_TRY(gm_dir_make(folder, err));
     GM_TRY(gm_path_join(config_path, sizeof config_path, folder, "config.json", err));
     GM_TRY(gm_path_join(weights_path, sizeof weights_path, folder, "model.safetensors", err));
@@ -213,16 +224,24 @@ gm_status gm_model_save(const gm_model *m, const char *folder, gm_error *err) {
     }
     for (int i = 0; i < count; i++) {
         const file_tensor *t = &tensors[i];
-        sources[i] = (gm_tensor_source){t->name, m->weights + t->offset, t->rows, t->cols, t->row_stride, t->col_stride};
+        sources[i] = (gm_tensor_source){t->name, m->weights + t->offset, t->rows, t->cols, t->row_stride, t->col_stride, dtype};
     }
     config_text(fingerprint, &m->cfg);
     const char *metadata[] = {"format", "pt", config_key, fingerprint, NULL}; /* stock loaders ask for the first */
-    GM_TRY_GOTO(gm_config_file_write(&m->cfg, config_path, err));
-    GM_TRY_GOTO(gm_safetensors_write(weights_path, sources, count, metadata, err));
+    GM_TRY_GOTO(gm_config_file_write(&m->cfg, dtype, config_path, err));
+    if (shard_bytes > 0)
+        GM_TRY_GOTO(gm_safetensors_write_shards(folder, sources, count, metadata, shard_bytes, err));
+    else
+        GM_TRY_GOTO(gm_safetensors_write(weights_path, sources, count, metadata, err));
+    remove_stale(folder, shard_bytes > 0 ? "model.safetensors" : GM_SAFETENSORS_INDEX);
 done:
     gm_free(sources);
     gm_free(tensors);
     return status;
+}
+
+gm_status gm_model_save(const gm_model *m, const char *folder, gm_error *err) {
+    return gm_model_save_as(m, folder, GM_DTYPE_F32, 0, err);
 }
 
 /* ---- loading */
@@ -241,7 +260,7 @@ static const gm_tensor *find(const gm_safetensors *s, const file_tensor *t) {
     return found || !t->short_name ? found : gm_safetensors_find(s, t->name + t->short_name);
 }
 
-static gm_status check_shape(const gm_safetensors *s, const file_tensor *want, const gm_tensor *found, gm_error *err) {
+static gm_status check_tensor(const gm_safetensors *s, const file_tensor *want, const gm_tensor *found, gm_error *err) {
     int rank = want->cols ? 2 : 1;
     int64_t shape[2] = {want->rows, want->cols};
     char wanted[96], given[96];
@@ -251,10 +270,11 @@ static gm_status check_shape(const gm_safetensors *s, const file_tensor *want, c
                        want->name, wanted);
     if (found->rank != rank || memcmp(found->shape, shape, (size_t)rank * sizeof *shape) != 0) {
         shape_text(given, found->rank, found->shape);
-        return gm_fail(err, GM_EFORMAT, "%s: tensor '%s' is %s where config.json says %s; they do not belong together", s->path, want->name,
-                       given, wanted);
+        return gm_fail_at(err, GM_EFORMAT, gm_tensor_offset(s, found),
+                          "%s: tensor '%s' is %s where config.json says %s; they do not belong together", gm_tensor_path(s, found),
+                          found->name, given, wanted);
     }
-    return GM_OK;
+    return gm_tensor_check(s, found, err);
 }
 
 static bool is_buffer(const gm_model_config *cfg, const char *name) {
@@ -275,13 +295,14 @@ static gm_status check_extra(const gm_safetensors *s, const gm_tensor *extra, co
     if (cfg->tied && strcmp(extra->name, "lm_head.weight") == 0) {
         if (extra->bytes == embedding->bytes && memcmp(extra->data, embedding->data, extra->bytes) == 0)
             return GM_OK;
-        return gm_fail(err, GM_EFORMAT,
-                       "%s: config.json says that the LM head is the embedding table (tie_word_embeddings), but 'lm_head.weight' is "
-                       "another; one of them is wrong",
-                       s->path);
+        return gm_fail_at(err, GM_EFORMAT, gm_tensor_offset(s, extra),
+                          "%s: config.json says that the LM head is the embedding table (tie_word_embeddings), but 'lm_head.weight' is "
+                          "another; one of them is wrong",
+                          gm_tensor_path(s, extra));
     }
-    return gm_fail(err, GM_EFORMAT, "%s: tensor '%s' has no place in the model of config.json; they do not belong together", s->path,
-                   extra->name);
+    return gm_fail_at(err, GM_EFORMAT, gm_tensor_offset(s, extra),
+                      "%s: tensor '%s' has no place in the model of config.json; they do not belong together", gm_tensor_path(s, extra),
+                      extra->name);
 }
 
 /* The file must hold exactly these tensors, whatever its order. */
@@ -292,7 +313,7 @@ static gm_status check_tensors(const gm_safetensors *s, const file_tensor *tenso
     gm_status status = GM_OK;
     for (int i = 0; i < count; i++) {
         const gm_tensor *found = find(s, &tensors[i]);
-        GM_TRY_GOTO(check_shape(s, &tensors[i], found, err));
+        GM_TRY_GOTO(check_tensor(s, &tensors[i], found, err));
         used[found - s->tensors] = true;
     }
     for (int i = 0; i < s->count; i++) {
@@ -310,66 +331,158 @@ done:
     return status;
 }
 
-static gm_status load_weights(gm_model **out, const gm_ctx *ctx, const gm_model_config *cfg, const char *path, gm_error *err) {
+/* Pieces of some 1 MB, so that threads share one large table too. */
+static void read_weights(gm_model *m, const gm_safetensors *s, const file_tensor *tensors, int count) {
+#pragma omp parallel num_threads(m->ctx->threads) if (m->param_elements > 1 << 20)
+    for (int i = 0; i < count; i++) {
+        const file_tensor *t = &tensors[i];
+        const gm_tensor *found = find(s, t);
+        int64_t rows = GM_MAX((1 << 18) / GM_MAX(t->cols, 1) / 16, 1) * 16, pieces = (t->rows + rows - 1) / rows;
+#pragma omp for schedule(dynamic) nowait
+        for (int64_t piece = 0; piece < pieces; piece++)
+            gm_tensor_rows(found, piece * rows, GM_MIN(rows, t->rows - piece * rows), m->weights + t->offset, t->row_stride, t->col_stride);
+    }
+}
+
+static gm_status load_weights(gm_model **out, const gm_ctx *ctx, const gm_model_config *cfg, const char *path, bool index, gm_error *err) {
     gm_safetensors s;
     file_tensor *tensors = NULL;
     int count;
-    GM_TRY(gm_safetensors_open(&s, path, err));
+    GM_TRY(index ? gm_safetensors_open_index(&s, path, err) : gm_safetensors_open(&s, path, err));
     gm_status status;
     GM_TRY_GOTO(tensors_of(&tensors, &count, cfg, err));
     GM_TRY_GOTO(check_tensors(&s, tensors, count, cfg, err)); /* before memory is taken for what a config merely claims */
+    GM_TRY_GOTO(gm_safetensors_verify(&s, ctx->threads, err));
     GM_TRY_GOTO(gm_model_allocate(out, ctx, cfg, err));
-    for (int i = 0; i < count; i++) {
-        const file_tensor *t = &tensors[i];
-        GM_TRY_GOTO(gm_tensor_read(&s, find(&s, t), (*out)->weights + t->offset, t->row_stride, t->col_stride, err));
-    }
+    read_weights(*out, &s, tensors, count);
 done:
-    if (status != GM_OK) {
-        gm_model_free(*out);
-        *out = NULL;
-    }
     gm_free(tensors);
     gm_safetensors_close(&s);
     return status;
 }
 
-gm_status gm_model_load(gm_model **out, const gm_ctx *ctx, const char *path, gm_error *err) {
-    *out = NULL;
-    char folder[1024], config_path[1024], weights_path[1024], index_path[1024];
-    if ((size_t)snprintf(folder, sizeof folder, "%s", path) >= sizeof folder)
+/* Which files a path means; others are left "". */
+typedef struct model_paths {
+    char folder[1024], config[1024], weights[1024];
+    bool index; /* weights is the index of shards */
+} model_paths;
+
+static bool ends_with(const char *text, const char *end) {
+    size_t n = strlen(text), m = strlen(end);
+    return n >= m && strcmp(text + n - m, end) == 0;
+}
+
+/* The weights of a folder: one file, or an index of several. */
+static gm_status find_weights(model_paths *p, gm_error *err) {
+    static const char *const others[] = {"pytorch_model.bin", "pytorch_model.bin.index.json", "ckpt.pt", "consolidated.00.pth", NULL};
+    GM_TRY(gm_path_join(p->weights, sizeof p->weights, p->folder, "model.safetensors", err));
+    if (gm_path_exists(p->weights))
+        return GM_OK;
+    char index[1024];
+    GM_TRY(gm_path_join(index, sizeof index, p->folder, GM_SAFETENSORS_INDEX, err));
+    p->index = gm_path_exists(index);
+    if (p->index) {
+        memcpy(p->weights, index, sizeof index);
+        return GM_OK;
+    }
+    const char *other = gm_dir_has(p->folder, others);
+    if (other)
+        return gm_fail(err, GM_EUNSUPPORTED,
+                       "'%s' holds its weights as %s, which is Python's pickle and is not read; save them as safetensors "
+                       "(tools/pt2safetensors.py, or transformers' save_pretrained)",
+                       p->folder, other);
+    return GM_OK; /* opening model.safetensors will say that there is none */
+}
+
+static gm_status find_model(model_paths *p, const char *path, gm_error *err) {
+    *p = (model_paths){0};
+    if ((size_t)snprintf(p->folder, sizeof p->folder, "%s", path) >= sizeof p->folder)
         return gm_fail(err, GM_EINVAL, "path is too long: %.100s...", path);
-    if (!gm_path_exists(path))
-        return gm_fail(err, GM_EIO, "no model at '%s': no such file or folder", path);
-    const char *weights = "model.safetensors";
-    if (!gm_path_is_dir(path)) {
-        gm_file file;
-        GM_TRY(gm_file_open(&file, path, err));
-        bool gguf = gm_gguf_is(file.data, file.size), llama2c = !gguf && gm_llama2c_is(&file);
-        gm_status status = gguf ? gm_gguf_model_load(out, ctx, &file, err) : llama2c ? gm_llama2c_load(out, ctx, &file, err) : GM_OK;
-        gm_file_close(&file);
-        if (gguf || llama2c)
-            return status;
-        /* the weights' file: its config.json lies beside it */
-        char *slash = strrchr(folder, '/');
-        weights = slash ? path + (slash + 1 - folder) : path;
-        if (slash)
-            slash[slash == folder] = 0;
-        else
-            strcpy(folder, ".");
-        const char *dot = strrchr(weights, '.');
-        if (!dot || strcmp(dot, ".safetensors") != 0)
+    bool folder = gm_path_is_dir(path);
+    if (!folder) { /* the weights' file, or the index of several: config.json lies beside it */
+        p->index = ends_with(path, ".safetensors.index.json");
+        if (!p->index && !ends_with(path, ".safetensors"))
             return gm_fail(err, GM_EUNSUPPORTED,
                            "'%s' is not a model: give a folder of config.json and model.safetensors, a GGUF file or a llama2.c checkpoint",
                            path);
+        memcpy(p->weights, p->folder, sizeof p->weights);
+        char *slash = strrchr(p->folder, '/');
+        if (slash)
+            slash[slash == p->folder] = 0;
+        else
+            strcpy(p->folder, ".");
     }
-    GM_TRY(gm_path_join(config_path, sizeof config_path, folder, "config.json", err));
-    GM_TRY(gm_path_join(weights_path, sizeof weights_path, folder, weights, err));
-    GM_TRY(gm_path_join(index_path, sizeof index_path, folder, "model.safetensors.index.json", err));
-    if (!gm_path_exists(config_path))
-        return gm_fail(err, GM_EIO, "'%s' holds no model: there is no config.json in it", folder);
+    GM_TRY(gm_path_join(p->config, sizeof p->config, p->folder, "config.json", err));
+    if (!gm_path_exists(p->config))
+        return gm_fail(err, GM_EIO, "'%s' holds no model: there is no config.json in it", p->folder);
+    return folder ? find_weights(p, err) : GM_OK;
+}
+
+/* Files of other formats, known by their content; *known: it was one. */
+static gm_status load_other(gm_model **out, const gm_ctx *ctx, const char *path, bool *known, gm_error *err) {
+    gm_file file;
+    GM_TRY(gm_file_open(&file, path, err));
+    bool gguf = gm_gguf_is(file.data, file.size), llama2c = !gguf && gm_llama2c_is(&file);
+    gm_status status = gguf ? gm_gguf_model_load(out, ctx, &file, err) : llama2c ? gm_llama2c_load(out, ctx, &file, err) : GM_OK;
+    *known = gguf || llama2c;
+    gm_file_close(&file);
+    return status;
+}
+
+gm_status gm_model_load(gm_model **out, const gm_ctx *ctx, const char *path, gm_error *err) {
+    *out = NULL;
+    if (!gm_path_exists(path))
+        return gm_fail(err, GM_EIO, "no model at '%s': no such file or folder", path);
+    bool known = false;
+    if (!gm_path_is_dir(path))
+        GM_TRY(load_other(out, ctx, path, &known, err));
+    if (known)
+        return GM_OK;
+    model_paths paths;
     gm_model_config cfg;
-    GM_TRY(gm_config_file_read(&cfg, config_path, err));
-    if (!gm_path_exists(weights_path) && gm_path_exists(index_path))
-        return gm_fail(err, GM_EUNSUPPORTED, "%s: weights split over several files are not supported; save them as one", index_path);
-    return load_weights(out, ctx, &cfg, weights_path, err);
+    GM_TRY(find_model(&paths, path, err));
+    GM_TRY(gm_config_file_read(&cfg, paths.config, err));
+    return load_weights(out, ctx, &cfg, paths.weights, paths.index, err);
+}
+
+/* ---- weights that are no numbers */
+
+static int64_t count_bits(const float *x, int64_t n, bool nan) {
+    int64_t count = 0;
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, x + i, sizeof bits);
+        bits &= 0x7fffffffu;
+        count += nan ? bits > 0x7f800000u : bits >= 0x7f800000u;
+    }
+    return count;
+}
+
+gm_status gm_model_nonfinite(const gm_model *m, gm_nonfinite *list, int capacity, int *count, gm_error *err) {
+    file_tensor *tensors;
+    int tensor_count;
+    *count = 0;
+    GM_TRY(tensors_of(&tensors, &tensor_count, &m->cfg, err));
+    int64_t *found = gm_alloc((size_t)tensor_count, sizeof *found);
+    gm_status status = found ? GM_OK : gm_fail_memory(err, (size_t)tensor_count * sizeof *found);
+#pragma omp parallel for num_threads(m->ctx->threads) schedule(dynamic) if (m->param_elements > 1 << 20)
+    for (int i = 0; i < (found ? tensor_count : 0); i++) /* part of a parameter or transposed, its elements are contiguous */
+        found[i] = count_bits(m->weights + tensors[i].offset, tensors[i].rows * GM_MAX(tensors[i].cols, 1), false);
+    for (int i = 0; found && i < tensor_count; i++) {
+        if (found[i] == 0)
+            continue;
+        if (*count < capacity) {
+            const file_tensor *t = &tensors[i];
+            gm_nonfinite *entry = &list[*count];
+            int64_t elements = t->rows * GM_MAX(t->cols, 1);
+            snprintf(entry->tensor, sizeof entry->tensor, "%s", t->name);
+            entry->nan = count_bits(m->weights + t->offset, elements, true);
+            entry->infinite = found[i] - entry->nan;
+            entry->elements = elements;
+        }
+        ++*count;
+    }
+    gm_free(found);
+    gm_free(tensors);
+    return status;
 }

@@ -14,6 +14,14 @@
 
 static const char path[] = "test_safetensors.tmp.safetensors";
 
+/* Structure and content. */
+static gm_status parse(gm_safetensors *s, const void *bytes, size_t n, gm_error *err) {
+    gm_status status = gm_safetensors_parse(s, bytes, n, "x", err);
+    if (status == GM_OK && (status = gm_safetensors_verify(s, 1, err)) != GM_OK)
+        gm_safetensors_close(s);
+    return status;
+}
+
 /* header length, header, data: as the format's specification says, without our writer. */
 static size_t file_make(uint8_t *dst, const char *header, const void *data, size_t n) {
     uint64_t length = strlen(header);
@@ -119,10 +127,10 @@ static void test_refusals(void **state) {
 static const float values[12] = {0, 1, 2, 3, 4, 5, 6, 7, -0.0f, NAN, INFINITY, 1e-42f};
 
 static void write_sample(void) {
-    const gm_tensor_source tensors[] = {{"matrix", values, 3, 4, 4, 1},
-                                        {"transposed", values, 4, 3, 1, 4},
-                                        {"column", values, 3, 0, 4, 1},
-                                        {"vector \"\u00e9\"", values, 5, 0, 1, 1}};
+    const gm_tensor_source tensors[] = {{"matrix", values, 3, 4, 4, 1, GM_DTYPE_F32},
+                                        {"transposed", values, 4, 3, 1, 4, GM_DTYPE_F32},
+                                        {"column", values, 3, 0, 4, 1, GM_DTYPE_F32},
+                                        {"vector \"\u00e9\"", values, 5, 0, 1, 1, GM_DTYPE_F32}};
     const char *metadata[] = {"format", "pt", "note", "line\nbreak", NULL};
     gm_error err;
     if (gm_safetensors_write(path, tensors, GM_COUNT(tensors), metadata, &err) != GM_OK)
@@ -149,7 +157,7 @@ static void test_round_trip(void **state) {
     assert_int_equal(gm_safetensors_open(&s, path, &err), GM_OK);
     assert_int_equal(s.count, 4);
     assert_string_equal(gm_safetensors_metadata(&s, "note"), "line\nbreak");
-    assert_int_equal(strlen(gm_safetensors_metadata(&s, "ghostmax.checksum")), 16);
+    assert_int_equal(strlen(gm_safetensors_metadata(&s, "ghostmax.content")), 16);
     float matrix[12], back[12], column[3], vector[5];
     const gm_tensor *t = gm_safetensors_find(&s, "transposed");
     assert_int_equal(t->rank, 2);
@@ -164,6 +172,61 @@ static void test_round_trip(void **state) {
     assert_memory_equal(vector, values, sizeof vector);
     assert_true(column[0] == 0 && column[1] == 4 && signbit(column[2]));
     gm_safetensors_close(&s);
+    unlink(path);
+}
+
+/* Halves are written as the numbers nearest to them, NaN and infinity as themselves, transposed tensors in the file's order. */
+static void test_written_types(void **state) {
+    (void)state;
+    const float given[12] = {1, -2, 1.0f / 3, 0x1p-24f, 65504, -0.0f, NAN, INFINITY, 3.14159265f, 1e-3f, 65519.9f, -7};
+    const float f16[12] = {1, -2, 0.333251953125f, 0x1p-24f, 65504, -0.0f, NAN, INFINITY, 3.140625f, 0.00100040435791015625f, 65504, -7};
+    const float bf16[12] = {1, -2, 0.333984375f, 0x1p-24f, 65536, -0.0f, NAN, INFINITY, 3.140625f, 0.00099945068359375f, 65536, -7};
+    const gm_tensor_source tensors[] = {{"half", given, 12, 0, 1, 1, GM_DTYPE_F16},
+                                        {"brain", given, 3, 4, 4, 1, GM_DTYPE_BF16},
+                                        {"turned", given, 4, 3, 1, 4, GM_DTYPE_BF16}};
+    gm_error err;
+    gm_safetensors s;
+    float half[12], brain[12], turned[12];
+    assert_int_equal(gm_safetensors_write(path, tensors, GM_COUNT(tensors), NULL, &err), GM_OK);
+    assert_int_equal(gm_safetensors_open(&s, path, &err), GM_OK);
+    assert_int_equal(gm_safetensors_verify(&s, 2, &err), GM_OK);
+    assert_string_equal(gm_tensor_type(gm_safetensors_find(&s, "half")), "F16");
+    assert_int_equal(gm_safetensors_find(&s, "brain")->bytes, 24);
+    assert_int_equal(gm_tensor_read(&s, gm_safetensors_find(&s, "half"), half, 1, 1, &err), GM_OK);
+    assert_int_equal(gm_tensor_read(&s, gm_safetensors_find(&s, "brain"), brain, 4, 1, &err), GM_OK);
+    assert_int_equal(gm_tensor_read(&s, gm_safetensors_find(&s, "turned"), turned, 1, 4, &err), GM_OK);
+    for (int i = 0; i < 12; i++) {
+        assert_true(isnan(given[i]) ? isnan(half[i]) : half[i] == f16[i] && signbit(half[i]) == signbit(given[i]));
+        assert_true(isnan(given[i]) ? isnan(brain[i]) : brain[i] == bf16[i] && signbit(brain[i]) == signbit(given[i]));
+        assert_true(isnan(given[i]) ? isnan(turned[i]) : turned[i] == bf16[i]);
+    }
+    gm_safetensors_close(&s);
+    unlink(path);
+}
+
+/* Tiles of every size, partial ones too, put each element in its place. */
+static void test_transposed_reads(void **state) {
+    (void)state;
+    enum { ROWS = 37, COLS = 131 };
+    float *given = malloc(ROWS * COLS * sizeof *given), *back = malloc(ROWS * COLS * sizeof *back);
+    for (int i = 0; i < ROWS * COLS; i++)
+        given[i] = (float)i;
+    for (int rows = 1; rows <= ROWS; rows += 9) {
+        for (int cols = 2; cols <= COLS; cols += 43) {
+            const gm_tensor_source t = {"t", given, rows, cols, cols, 1, GM_DTYPE_F32};
+            gm_error err;
+            gm_safetensors s;
+            assert_int_equal(gm_safetensors_write(path, &t, 1, NULL, &err), GM_OK);
+            assert_int_equal(gm_safetensors_open(&s, path, &err), GM_OK);
+            assert_int_equal(gm_tensor_read(&s, s.tensors, back, 1, rows, &err), GM_OK);
+            for (int i = 0; i < rows; i++)
+                for (int j = 0; j < cols; j++)
+                    assert_true(back[j * rows + i] == given[i * cols + j]);
+            gm_safetensors_close(&s);
+        }
+    }
+    free(given);
+    free(back);
     unlink(path);
 }
 
@@ -186,18 +249,18 @@ static void test_damage(void **state) {
     int accepted = 0;
     for (size_t i = 0; i < file.size * 8; i++) {
         bytes[i / 8] ^= (uint8_t)(1u << i % 8);
-        if (gm_safetensors_parse(&s, bytes, file.size, "x", &err) == GM_OK) {
+        if (parse(&s, bytes, file.size, &err) == GM_OK) {
             accepted++;
-            assert_null(gm_safetensors_metadata(&s, "ghostmax.checksum"));
+            assert_null(gm_safetensors_metadata(&s, "ghostmax.content"));
             assert_memory_equal(bytes + s.data_at, file.data + s.data_at, file.size - s.data_at);
             gm_safetensors_close(&s);
         } else
             assert_true(err.code == GM_EFORMAT && err.offset >= 0 && err.offset <= (int64_t)file.size);
         bytes[i / 8] ^= (uint8_t)(1u << i % 8);
     }
-    assert_true(accepted > 0 && accepted <= 8 * 17 /* the key's characters */);
+    assert_true(accepted > 0 && accepted <= 8 * 16 /* the key's characters */);
     bytes[file.size - 1] ^= 1;
-    assert_int_equal(gm_safetensors_parse(&s, bytes, file.size, "x", &err), GM_EFORMAT);
+    assert_int_equal(parse(&s, bytes, file.size, &err), GM_EFORMAT);
     assert_non_null(strstr(err.msg, "altered"));
     free(bytes);
     gm_file_close(&file);
@@ -207,20 +270,26 @@ static void test_damage(void **state) {
 static void test_write_refusals(void **state) {
     (void)state;
     gm_error err;
-    const gm_tensor_source twice[] = {{"a", values, 2, 0, 1, 1}, {"a", values, 2, 0, 1, 1}};
+    const gm_tensor_source twice[] = {{"a", values, 2, 0, 1, 1, GM_DTYPE_F32}, {"a", values, 2, 0, 1, 1, GM_DTYPE_F32}};
     assert_int_equal(gm_safetensors_write(path, twice, 2, NULL, &err), GM_EINVAL);
-    const gm_tensor_source latin = {"\xe9", values, 2, 0, 1, 1};
+    const gm_tensor_source latin = {"\xe9", values, 2, 0, 1, 1, GM_DTYPE_F32};
     assert_int_equal(gm_safetensors_write(path, &latin, 1, NULL, &err), GM_EINVAL);
-    const gm_tensor_source empty = {"a", values, 0, 0, 1, 1};
+    const gm_tensor_source empty = {"a", values, 0, 0, 1, 1, GM_DTYPE_F32};
     assert_int_equal(gm_safetensors_write(path, &empty, 1, NULL, &err), GM_EINVAL);
+    const float large[3] = {1, 65504, 65520}; /* the last is the first that rounds to infinity */
+    const gm_tensor_source half = {"large", large, 3, 0, 1, 1, GM_DTYPE_F16}, blocks = {"blocks", values, 4, 0, 1, 1, GM_DTYPE_Q8_0};
+    assert_int_equal(gm_safetensors_write(path, &half, 1, NULL, &err), GM_EINVAL);
+    assert_non_null(strstr(err.msg, "'large'"));
+    assert_int_equal(gm_safetensors_write(path, &blocks, 1, NULL, &err), GM_EUNSUPPORTED);
     assert_false(gm_path_exists(path));
     assert_int_equal(gm_safetensors_write("no/such/folder/x", twice, 1, NULL, &err), GM_EIO);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_types),  cmocka_unit_test(test_refusals),       cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_damage), cmocka_unit_test(test_write_refusals),
+        cmocka_unit_test(test_types),          cmocka_unit_test(test_refusals),      cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_damage),         cmocka_unit_test(test_written_types), cmocka_unit_test(test_transposed_reads),
+        cmocka_unit_test(test_write_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

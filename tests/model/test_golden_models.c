@@ -21,7 +21,7 @@ static void check_model(const char *name) {
     gm_safetensors expected;
     gm_error err = {0};
     char folder[512], path[600];
-    snprintf(folder, sizeof folder, "%s/tests/golden/models/%s", GM_TEST_SOURCE_DIR, name);
+    snprintf(folder, sizeof folder, "%s/tests/golden/%s", GM_TEST_SOURCE_DIR, name);
     snprintf(path, sizeof path, "%s/expected.safetensors", folder);
     assert_int_equal(gm_ctx_create(&ctx, NULL, &err), GM_OK);
     if (gm_model_load(&m, ctx, folder, &err) != GM_OK || gm_safetensors_open(&expected, path, &err) != GM_OK)
@@ -57,26 +57,46 @@ static void check_model(const char *name) {
 
 static void test_gpt2(void **state) {
     (void)state;
-    check_model("gpt2");
+    check_model("models/gpt2");
 }
 
 static void test_opt_f16(void **state) {
     (void)state;
-    check_model("opt");
+    check_model("models/opt");
 }
 
 static void test_llama_bf16(void **state) {
     (void)state;
-    check_model("llama");
+    check_model("models/llama");
 }
 
 static void test_sinks_and_gates(void **state) {
     (void)state;
-    check_model("ghostmax_gpt2");
+    check_model("models/ghostmax_gpt2");
 }
+
+/* As Hugging Face's own library writes and computes them (tools/make_golden_hf.py). */
+static void test_transformers(void **state) {
+    check_model(*state);
+}
+
+#define HF(name) \
+    { name, test_transformers, NULL, NULL, "hf/" name }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        HF("gpt2"),
+        HF("gpt2_bf16_untied"),
+        HF("opt_f16"),
+        HF("llama2"),
+        HF("llama_biases"),
+        HF("llama_linear"),
+        HF("llama3_sharded"),
+        HF("mistral_window"),
+        HF("mistral_plain"),
+        HF("qwen2"),
+        HF("qwen3"),
+        HF("qwen3_sharded_f16"),
         cmocka_unit_test(test_gpt2),
         cmocka_unit_test(test_opt_f16),
         cmocka_unit_test(test_llama_bf16),
