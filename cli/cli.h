@@ -57,6 +57,19 @@ extern const cli_option cli_data_options[], cli_train_options[];
 void cli_train_defaults(gm_train_options *train);
 /* Fills what was left open from the data source's row, and the context from it and the presets (a comma list, NULL: the source's). */
 gm_status cli_train_fill(gm_train_options *train, gm_data_options *data, const char *presets, gm_error *err);
+/* Quantizer options, for quantize and lab: a preset, and what replaces its parts (numbers below 0: not given). */
+typedef struct cli_quant {
+    const char *preset;
+    int weight_bits, activation_bits, attention_bits, kv_bits, embedding_bits, head_bits;
+    int weight_grain, activation_grain, kv_grain, weight_range, activation_range, weight_zero, activation_zero, where, smooth;
+    int64_t group, calibration_batches, calibration_batch;
+    double percentile, margin, smooth_alpha, outlier_threshold;
+    bool quantize_head, dynamic;
+} cli_quant;
+extern const cli_option cli_quant_options[];
+void cli_quant_defaults(cli_quant *quant);
+gm_status cli_quant_fill(gm_quant_options *options, const cli_quant *quant, gm_error *err);
+void cli_help_quant_presets(FILE *out);
 /* The sources, their defaults, and the variants, as help text. */
 void cli_help_sources(FILE *out);
 void cli_help_variants(FILE *out);

@@ -10,13 +10,14 @@ typedef struct lab_args {
     cli_common common;
     gm_lab_options lab;
     cli_overrides shape;
+    cli_quant quant;
 } lab_args;
 
 static void lab_defaults(void *arguments) {
     lab_args *args = arguments;
     *args = (lab_args){.lab = {.data.source = "stories", .out = "lab", .measure_sequences = 64}};
     cli_train_defaults(&args->lab.train);
-    gm_quant_defaults(&args->lab.quant);
+    cli_quant_defaults(&args->quant);
 }
 
 #define LAB(name, value, type, field, min, max, help, otherwise) \
@@ -28,19 +29,11 @@ static const cli_option lab_options[] = {
     LAB("out", "DIR", CLI_TEXT, out, 0, 0, "folder for the results; given again, unfinished runs go on", NULL),
     LAB("measure-sequences", "N", CLI_COUNT, measure_sequences, 1, 1 << 20, "validation sequences measured", NULL),
     {0}};
-static const cli_option lab_quant_options[] = {
-    LAB("weight-mse", NULL, CLI_FLAG, quant.weight_mse, 0, 0, "weight ranges by least squared error instead of the largest value", NULL),
-    LAB("per-channel", NULL, CLI_FLAG, quant.per_channel, 0, 0, "a weight grid per output channel", NULL),
-    LAB("per-token", NULL, CLI_FLAG, quant.per_token, 0, 0, "an activation grid per token, dynamic", NULL),
-    LAB("percentile", "X", CLI_REAL, quant.percentile, 50, 100, "activation ranges by percentile, e.g. 99.999", "min-max"),
-    LAB("calibration-batches", "N", CLI_COUNT, quant.calibration_batches, 1, 1 << 20, "batches of training data that set the ranges", NULL),
-    {0}};
-
 static const cli_group lab_groups[] = {{"The comparison", lab_options, 0, false},
                                        {"Data", cli_data_options, offsetof(lab_args, lab.data), false},
                                        {"Training, the same for every run", cli_train_options, offsetof(lab_args, lab.train), false},
                                        {"Model dimensions that replace the presets'", NULL, offsetof(lab_args, shape), true},
-                                       {"Quantization", lab_quant_options, 0, false},
+                                       {"Quantization", cli_quant_options, offsetof(lab_args, quant), false},
                                        CLI_MACHINE,
                                        CLI_QUIET,
                                        CLI_JSON,
@@ -117,6 +110,8 @@ static int lab_run(const cli_command *command, void *arguments) {
     cli_catch_stop();
     gm_status status = cli_train_fill(&lab->train, &lab->data, lab->models, &err);
     if (status == GM_OK)
+        status = cli_quant_fill(&lab->quant, &args->quant, &err);
+    if (status == GM_OK)
         status = cli_context(&ctx, &args->common, &err);
     if (status != GM_OK)
         return cli_fail(command, &err);
@@ -146,6 +141,7 @@ static void lab_more_help(FILE *out) {
     cli_help_sources(out);
     cli_help_variants(out);
     cli_help_presets(out);
+    cli_help_quant_presets(out);
     fprintf(
         out,
         "\nCtrl-C finishes the step and saves (exit 1); the same command goes on where it stopped and redoes nothing. A run whose loss\n"

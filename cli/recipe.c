@@ -94,6 +94,151 @@ gm_status cli_train_fill(gm_train_options *train, gm_data_options *data, const c
     return GM_OK;
 }
 
+/* ---- quantizers ----------------------------------------------------------------------------------------------------------- */
+
+static const char preset_says[] = "the preset's";
+#define BITS(name, field, help) \
+    { name, "N", help, CLI_SMALL, offsetof(cli_quant, field), 0, 16, preset_says }
+#define WORD(name, values, field, help) \
+    { name, values, help, CLI_CHOICE, offsetof(cli_quant, field), 0, 0, preset_says }
+#define NUMBER(name, field, min, max, help) \
+    { name, "X", help, CLI_REAL, offsetof(cli_quant, field), min, max, preset_says }
+#define COUNT(name, field, help) \
+    { name, "N", help, CLI_COUNT, offsetof(cli_quant, field), 1, 1 << 20, preset_says }
+const cli_option cli_quant_options[] = {
+    {"preset", "NAME", "a published setting, listed below; the other options replace its parts", CLI_TEXT, offsetof(cli_quant, preset), 0, 0,
+     NULL},
+    BITS("weight-bits", weight_bits, "linear layers and norm gains: 2 to 16 bits, 0: f32"),
+    BITS("activation-bits", activation_bits, "activations (attention's products too, where --attention-bits says nothing)"),
+    BITS("attention-bits", attention_bits, "QK^T, attention weights, PV"),
+    BITS("kv-bits", kv_bits, "the KV cache: keys after their rotation, and values (simulated)"),
+    BITS("embedding-bits", embedding_bits, "token and position tables"),
+    {"quantize-head", NULL, "the LM head too, with the weights' quantizer", CLI_FLAG, offsetof(cli_quant, quantize_head), 0, 0, NULL},
+    BITS("head-bits", head_bits, "of the LM head"),
+    WORD("weights-per", "tensor|channel|group", weight_grain, "which weights share a grid: all, an output's, or a group of an output's"),
+    WORD("activations-per", "tensor|channel|token|group", activation_grain,
+         "which activations do; tokens and groups have the range of the moment"),
+    WORD("kv-per", "tensor|token|head|group", kv_grain, "which keys and values do [token]"),
+    COUNT("group-size", group, "neighbours in a group (128)"),
+    WORD("weight-range", "minmax|mse|golden", weight_range, "absmax, the best of 100 candidates, or golden-section search on squared error"),
+    WORD("activation-range", "minmax|running|percentile|mse|golden", activation_range,
+         "of all calibration batches, running (momentum 0.9), percentiles of each batch, or by squared error"),
+    NUMBER("percentile", percentile, 50, 100, "activation ranges by this percentile, e.g. 99.999"),
+    NUMBER("range-margin", margin, 0, 1e6, "what --weight-range mse adds to the largest value; published: 0.5"),
+    WORD("weight-grid", "symmetric|asymmetric", weight_zero, "signed grid about 0, or unsigned with a zero point"),
+    WORD("activation-grid", "symmetric|asymmetric", activation_zero, "the same for activations"),
+    {"dynamic", NULL, "activation ranges of the batch at hand instead of calibrated ones", CLI_FLAG, offsetof(cli_quant, dynamic), 0, 0,
+     NULL},
+    WORD("where", "everywhere|linear", where, "round every activation, or only what enters a linear layer"),
+    WORD("smooth", "none|norms|layers", smooth, "SmoothQuant: move scales into weights through the norms, or also through v and the FFN"),
+    NUMBER("smooth-alpha", smooth_alpha, 0, 1, "how much of the activations' scale is moved"),
+    NUMBER("outlier-threshold", outlier_threshold, 0, 1e30, "LLM.int8(): features that reach it stay in floating point; 0: none"),
+    COUNT("calibration-batches", calibration_batches, "batches of training data that set the ranges"),
+    COUNT("calibration-batch", calibration_batch, "sequences in each"),
+    {0}};
+
+void cli_quant_defaults(cli_quant *q) {
+    *q = (cli_quant){.preset = gm_quant_preset_list(0)->name,
+                     .weight_bits = -1,
+                     .activation_bits = -1,
+                     .attention_bits = -1,
+                     .kv_bits = -1,
+                     .embedding_bits = -1,
+                     .head_bits = -1,
+                     .weight_grain = -1,
+                     .activation_grain = -1,
+                     .kv_grain = -1,
+                     .weight_range = -1,
+                     .activation_range = -1,
+                     .weight_zero = -1,
+                     .activation_zero = -1,
+                     .where = -1,
+                     .smooth = -1,
+                     .margin = -1,
+                     .smooth_alpha = -1,
+                     .outlier_threshold = -1};
+}
+
+static void set_int(int *to, int given) {
+    *to = given >= 0 ? given : *to;
+}
+
+gm_status cli_quant_fill(gm_quant_options *o, const cli_quant *q, gm_error *err) {
+    static const gm_quant_grain weight_grains[] = {GM_GRAIN_TENSOR, GM_GRAIN_CHANNEL, GM_GRAIN_GROUP};
+    static const gm_quant_grain grains[] = {GM_GRAIN_TENSOR, GM_GRAIN_CHANNEL, GM_GRAIN_TOKEN, GM_GRAIN_GROUP};
+    static const gm_quant_grain kv_grains[] = {GM_GRAIN_TENSOR, GM_GRAIN_TOKEN, GM_GRAIN_HEAD, GM_GRAIN_GROUP};
+    static const gm_quant_range weight_ranges[] = {GM_RANGE_MINMAX, GM_RANGE_MSE, GM_RANGE_GOLDEN};
+    gm_status status = gm_quant_preset(o, q->preset, err);
+    if (status != GM_OK)
+        return status;
+    gm_quantizer *activations[] = {&o->activations, &o->attention};
+    set_int(&o->weights.bits, q->weight_bits);
+    if (q->weight_grain >= 0)
+        o->weights.grain = weight_grains[q->weight_grain];
+    if (q->weight_range >= 0) {
+        o->weights.range = weight_ranges[q->weight_range];
+        o->weights.margin = o->weights.range == GM_RANGE_MSE ? 0.5 : 0; /* as published */
+    }
+    if (q->margin >= 0)
+        o->weights.margin = q->margin;
+    if (q->weight_zero >= 0)
+        o->weights.asymmetric = q->weight_zero;
+    o->weights.group = q->group ? q->group : 128;
+    if (o->embeddings.bits || q->embedding_bits > 0) { /* tables follow the weights, whole */
+        o->embeddings = o->weights;
+        o->embeddings.grain = GM_GRAIN_TENSOR;
+        set_int(&o->embeddings.bits, q->embedding_bits);
+    }
+    if (q->quantize_head || q->head_bits > 0) {
+        o->head = o->weights;
+        if (o->embeddings.bits) /* a tied table is stored once when both uses agree */
+            o->head.grain = o->embeddings.grain;
+        set_int(&o->head.bits, q->head_bits);
+    }
+    for (int i = 0; i < 2; i++) {
+        gm_quantizer *a = activations[i];
+        if (a->bits || i == 0)
+            set_int(&a->bits, q->activation_bits);
+        if (q->activation_range >= 0)
+            a->range = (gm_quant_range)q->activation_range;
+        if (q->percentile > 0 && q->activation_range < 0)
+            a->range = GM_RANGE_PERCENTILE;
+        if (a->range == GM_RANGE_PERCENTILE)
+            a->percentile = q->percentile > 0 ? q->percentile : a->percentile > 0 ? a->percentile : 99.999;
+        if (q->activation_zero >= 0)
+            a->asymmetric = q->activation_zero;
+        a->dynamic |= q->dynamic;
+    }
+    if (q->activation_grain >= 0) {
+        o->activations.grain = grains[q->activation_grain];
+        bool own = o->activations.grain == GM_GRAIN_TOKEN || o->activations.grain == GM_GRAIN_GROUP;
+        o->attention.grain = own ? GM_GRAIN_TOKEN : GM_GRAIN_TENSOR;
+    }
+    o->activations.group = q->group ? q->group : 128;
+    set_int(&o->attention.bits, q->attention_bits);
+    if (q->attention_bits > 0 && o->attention.range == GM_RANGE_MINMAX) /* a preset without them */
+        o->attention = (gm_quantizer){.bits = q->attention_bits, .range = GM_RANGE_RUNNING, .asymmetric = true};
+    if (q->kv_bits > 0)
+        o->kv = (gm_quantizer){.bits = q->kv_bits,
+                               .grain = q->kv_grain >= 0 ? kv_grains[q->kv_grain] : GM_GRAIN_TOKEN,
+                               .group = q->group ? q->group : 32,
+                               .range = GM_RANGE_RUNNING,
+                               .asymmetric = true};
+    if (q->where >= 0)
+        o->linear_only = q->where == 1;
+    if (q->smooth >= 0)
+        o->smooth = (gm_smooth)q->smooth;
+    if (q->smooth_alpha >= 0)
+        o->smooth_alpha = q->smooth_alpha;
+    if (q->outlier_threshold >= 0)
+        o->outlier_threshold = q->outlier_threshold;
+    if (q->calibration_batches > 0)
+        o->calibration_batches = q->calibration_batches;
+    if (q->calibration_batch > 0)
+        o->calibration_batch = q->calibration_batch;
+    return GM_OK;
+}
+
 /* ---- tables in help ------------------------------------------------------------------------------------------------------- */
 
 void cli_help_sources(FILE *out) {
@@ -127,4 +272,14 @@ void cli_help_presets(FILE *out) {
     fprintf(out, "\nPresets of --model\n");
     for (int i = 0; (p = gm_preset_list(i)); i++)
         cli_help_entry(out, p->name, p->summary);
+}
+
+void cli_help_quant_presets(FILE *out) {
+    const gm_quant_preset_info *p;
+    fprintf(out, "\nPresets of --preset\n");
+    for (int i = 0; (p = gm_quant_preset_list(i)); i++) {
+        char text[256];
+        snprintf(text, sizeof text, "%s (%s)", p->summary, p->source);
+        cli_help_entry(out, p->name, text);
+    }
 }

@@ -356,7 +356,7 @@ typedef struct gm_train_result {
 gm_status gm_train_run(const gm_ctx *ctx, const gm_model_config *cfg, const gm_data *data, const gm_train_options *options,
                        const char *folder, gm_train_callback callback, void *user, gm_train_result *result, gm_error *err);
 
-/* ---- measuring and quantizing: results as JSON text (the contract's fields), freed with free() ----------------------------------- */
+/* ---- measuring: results as JSON text (the contract's fields), freed with free() ------------------------------------------------- */
 
 typedef struct gm_eval_options {
     int64_t batch;     /* sequences or windows at a time; 0: 8 */
@@ -402,14 +402,67 @@ gm_status gm_measure_model(gm_model *m, const gm_data *data, const gm_measure_op
 gm_status gm_measure_check_folder(const char *folder, bool force, gm_error *err);
 gm_status gm_measure_write(const char *json, const char *folder, bool force, gm_error *err);
 
+/* ---- quantizing --------------------------------------------------------------------------------------------------------- */
+
+/* How much of a tensor shares one grid. */
+typedef enum gm_quant_grain {
+    GM_GRAIN_TENSOR,  /* all of it */
+    GM_GRAIN_CHANNEL, /* weights: an output; activations: a feature, over all tokens */
+    GM_GRAIN_TOKEN,   /* activations, attention, KV: a row, with its own range (dynamic) */
+    GM_GRAIN_HEAD,    /* KV: one head's part of a row, with its own range */
+    GM_GRAIN_GROUP,   /* `group` neighbours within a row; of activations with their own range */
+} gm_quant_grain;
+
+/* Where a range comes from. */
+typedef enum gm_quant_range {
+    GM_RANGE_MINMAX,     /* smallest and largest value; activations: of all calibration batches */
+    GM_RANGE_RUNNING,    /* activations: of every batch, new = 0.1 batch + 0.9 old; the first batch begins */
+    GM_RANGE_PERCENTILE, /* the same with percentiles (100 - p, p) of every batch */
+    GM_RANGE_MSE,        /* the least squared error among 100 candidates (extreme + margin) i / 100 */
+    GM_RANGE_GOLDEN,     /* the least squared error, by golden-section search */
+} gm_quant_range;
+
+/* One kind of tensor. All zero: left in f32. */
+typedef struct gm_quantizer {
+    int bits;             /* 2..16; 0: f32 */
+    gm_quant_grain grain; /* group: neighbours per group */
+    int64_t group;
+    gm_quant_range range;
+    double percentile; /* GM_RANGE_PERCENTILE: above 50, at most 100 */
+    double margin;     /* GM_RANGE_MSE */
+    bool asymmetric;   /* unsigned grid over [lo, hi] with a zero point; else signed about 0 */
+    bool dynamic;      /* activations: the range of the batch at hand, not of calibration */
+} gm_quantizer;
+
+typedef enum gm_smooth { GM_SMOOTH_NONE, GM_SMOOTH_NORMS, GM_SMOOTH_LAYERS } gm_smooth;
+
 typedef struct gm_quant_options {
-    int weight_bits, activation_bits;        /* 8, 8 */
-    bool weight_mse, per_channel, per_token; /* weight range by MSE grid; one grid per output channel; dynamic per-token activations */
-    double percentile;                       /* 0: min-max; e.g. 99.999 */
+    gm_quantizer weights;     /* linear layers and norm gains (these always whole) */
+    gm_quantizer embeddings;  /* token and position tables, whole */
+    gm_quantizer head;        /* LM head; a tied table is rounded apart, unless both have equal grids */
+    gm_quantizer activations; /* everything but the next two */
+    gm_quantizer attention;   /* QK^T before the mask, attention weights, PV */
+    gm_quantizer kv;          /* what a cache holds: keys after their rotation, values */
+    bool linear_only;         /* only linear layers: their weights, and activations where they enter one */
+    bool attention_input;     /* also what enters the output projection (g o), as the executed path does; else only in linear_only */
+    gm_smooth smooth;         /* SmoothQuant through the norms' gains; LAYERS: also v -> output, and up or ReLU -> down */
+    double smooth_alpha;
+    double outlier_threshold; /* LLM.int8(): input features that reach it in calibration stay in floating point; 0: none */
     int64_t calibration_batches, calibration_batch, sequences; /* 16; 8; validation sequences evaluated, 0: 64 */
     uint64_t seed;                                             /* whose training order is calibrated on */
 } gm_quant_options;
-void gm_quant_defaults(gm_quant_options *options); /* W8A8 as published: absmax weights, min-max activations, 16 batches of 8, seed 1 */
+void gm_quant_defaults(gm_quant_options *options); /* the preset w8a8, 16 batches of 8, seed 1 */
+/* bits of weights and embeddings, of activations and attention; the head's where it is quantized. */
+void gm_quant_set_bits(gm_quant_options *options, int weight_bits, int activation_bits);
+
+typedef struct gm_quant_preset_info {
+    const char *name, *summary, *source;
+} gm_quant_preset_info;
+/* The one table of published settings, by index; NULL past the end. */
+const gm_quant_preset_info *gm_quant_preset_list(int index);
+/* Errors: GM_EINVAL with the nearest name. Test: tests/quant/test_quant_options.c */
+gm_status gm_quant_preset(gm_quant_options *options, const char *name, gm_error *err);
+
 /* Loss in nats of the model with simulated quantization (docs/numerics.md, 4); *f32_loss (NULL ok) of the same sequences without. m's
  * weights are untouched. Errors: GM_EINVAL (bits outside 2..16, an option), GM_ENOMEM, those of gm_model_loss. Test:
  * tests/quant/test_simulate.c */
@@ -423,6 +476,46 @@ gm_status gm_quant_simulated_loss(gm_model *m, const gm_data *data, const gm_qua
  * per-token ranges, a layer of more than 65536 inputs). Test: tests/quant/test_execute.c */
 gm_status gm_quant_executed_loss(gm_model *m, const gm_data *data, const gm_quant_options *options, double *loss, double *simulated_loss,
                                  double *f32_loss, gm_error *err);
+
+/* A quantized model: weights as integers with their grids, the grids of its activations, and where it came from. */
+typedef struct gm_quantized gm_quantized;
+typedef enum gm_quant_mode { GM_QUANT_SIMULATED, GM_QUANT_EXECUTED } gm_quant_mode;
+
+/* Calibrates m on data's training split. m must outlive *out and is untouched. Errors: GM_EINVAL (an option; more calibration sequences
+ * than the text has: the line says how many there are), GM_EFORMAT (NaN or infinity in a weight or an activation, which is named),
+ * GM_ENOMEM. Ownership: *out is the caller's, freed by gm_quantized_free. Test: tests/quant/test_quantized.c */
+gm_status gm_quantized_make(gm_quantized **out, const gm_model *m, const gm_data *data, const gm_quant_options *options, gm_error *err);
+/* A folder of config.json and model.safetensors (docs/formats.md, quantized models). */
+gm_status gm_quantized_save(const gm_quantized *q, const char *folder, gm_error *err);
+bool gm_quantized_is(const char *path); /* does this folder hold one? */
+/* executed_only: the linear layers' weights are kept as integers alone, and GM_QUANT_SIMULATED is refused. Errors: GM_EIO, GM_EFORMAT
+ * (damaged, altered: the tensor is named), GM_EUNSUPPORTED (executed_only of what integers do not run), GM_ENOMEM. */
+gm_status gm_quantized_load(gm_quantized **out, const gm_ctx *ctx, const char *path, bool executed_only, gm_error *err);
+void gm_quantized_free(gm_quantized *q);
+const gm_quant_options *gm_quantized_options(const gm_quantized *q);
+/* From here on the model computes in this mode, whoever calls it: gm_model_loss, gm_model_logits, gm_decoder_feed, gm_measure_model (which
+ * then sees the rounded activations). Fresh ones simulate, executed_only ones execute. The model belongs to q. Errors: GM_EUNSUPPORTED with
+ * the reason (executed: per-token ranges, more than 8 bits, outlier columns). */
+gm_status gm_quantized_mode(gm_quantized *q, gm_quant_mode mode, gm_error *err);
+gm_model *gm_quantized_model(gm_quantized *q);
+/* Bytes of the weights as they are held for execution, and of the same model in f32. */
+void gm_quantized_bytes(const gm_quantized *q, size_t *bytes, size_t *f32_bytes);
+
+typedef enum gm_sensitivity { GM_SENSITIVITY_NONE, GM_SENSITIVITY_ALONE, GM_SENSITIVITY_SPARED } gm_sensitivity;
+typedef struct gm_quant_report_options {
+    gm_sensitivity sensitivity;    /* ALONE: each tensor quantized, the rest f32; SPARED: all but it */
+    int64_t sequences, batch;      /* validation sequences; 0: the options' */
+    int64_t sensitivity_sequences; /* of each tensor's perplexity, 0: 16 */
+} gm_quant_report_options;
+typedef struct gm_quant_progress {
+    const char *phase, *tensor; /* "f32", "simulated", "executed", "sensitivity" */
+    int64_t done, total;
+} gm_quant_progress;
+typedef bool (*gm_quant_callback)(void *user, const gm_quant_progress *progress); /* true: stop with GM_ESTOPPED */
+/* What quantization costs (q from gm_quantized_make), as JSON ("ghostmax.quantize/1", docs/formats.md; freed with free()): the three
+ * perplexities, per tensor range, step, SQNR and clipping, and by how much each alone moves the perplexity. */
+gm_status gm_quantized_report(gm_quantized *q, const gm_data *data, const gm_quant_report_options *options, gm_quant_callback callback,
+                              void *user, char **json, gm_error *err);
 
 /* ---- converting: a model in other programs' files ------------------------------------------------------------------------------ */
 

@@ -3,6 +3,7 @@
 #include "lab.h"
 
 #include "identity.h"
+#include "quant.h"
 
 #include <errno.h>
 #include <math.h>
@@ -108,7 +109,6 @@ static gm_trial *list_runs(const gm_lab_plan *plan, int *count) {
 /* The fields of every run's identity that are equal in all models; those that differ stand with their model. */
 static json_t *config_of(const gm_lab_plan *plan, const gm_data *data) {
     const gm_lab_options *o = plan->options;
-    const gm_quant_options *q = &o->quant;
     json_t *identities[GM_LAB_MODELS], *models = json_array(), *variants = json_array();
     for (int m = 0; m < plan->model_count; m++) {
         identities[m] = gm_identity_of(&plan->models[m].cfg, &o->train, gm_data_identity(data));
@@ -140,11 +140,9 @@ static json_t *config_of(const gm_lab_plan *plan, const gm_data *data) {
     json_object_set_new(config, "seeds", json_integer(plan->seeds));
     json_object_set_new(config, "overrides", json_string(o->overrides ? o->overrides : ""));
     json_object_set_new(config, "measure_sequences", json_integer(o->measure_sequences));
-    json_object_set_new(config, "quant_weight_mse", json_boolean(q->weight_mse));
-    json_object_set_new(config, "quant_per_channel", json_boolean(q->per_channel));
-    json_object_set_new(config, "quant_per_token", json_boolean(q->per_token));
-    json_object_set_new(config, "quant_percentile", json_real(q->percentile));
-    json_object_set_new(config, "quant_calibration_batches", json_integer(q->calibration_batches));
+    json_t *quant = gm_quant_options_to_json(&o->quant);
+    json_object_del(quant, "seed"); /* the run's */
+    json_object_set_new(config, "quant", quant);
     return config;
 }
 
@@ -242,8 +240,7 @@ static gm_status quantize(json_t **out, lab *l, gm_model *model, uint64_t seed, 
         gm_quant_options options = o->quant;
         double loss = NAN, f32_loss = NAN, executed_loss = NAN;
         char name[32];
-        options.weight_bits = precisions[i].weight_bits;
-        options.activation_bits = precisions[i].activation_bits;
+        gm_quant_set_bits(&options, precisions[i].weight_bits, precisions[i].activation_bits);
         options.sequences = o->train.eval_sequences; /* those of val_loss, so that the two perplexities compare */
         options.seed = seed;
         status = GM_EUNSUPPORTED; /* per-token ranges have no integers: simulated only */

@@ -194,6 +194,10 @@ static gm_status observed_reserve(gm_acts *a, int64_t T, gm_error *err) {
 /* ---- creation */
 
 gm_status gm_model_allocate(gm_model **out, const gm_ctx *ctx, const gm_model_config *cfg, gm_error *err) {
+    return gm_model_allocate_without(out, ctx, cfg, 0, err);
+}
+
+gm_status gm_model_allocate_without(gm_model **out, const gm_ctx *ctx, const gm_model_config *cfg, uint64_t without, gm_error *err) {
     *out = NULL;
     gm_model_config checked = *cfg;
     GM_TRY(gm_model_config_check(&checked, err));
@@ -215,9 +219,11 @@ gm_status gm_model_allocate(gm_model **out, const gm_ctx *ctx, const gm_model_co
         for (int slot = 0; slot < GM_P_COUNT; slot++)
             m->slot_index[l][slot] = -1;
     for (int i = 0; i < m->param_count; i++) {
-        const gm_param *p = &m->params[i];
+        gm_param *p = &m->params[i];
         m->slot_index[p->layer < 0 ? checked.layers : p->layer][p->slot] = i;
-        m->param_elements = p->offset + (p->rows * p->cols + 15) / 16 * 16;
+        bool held = !(without >> p->slot & 1);
+        p->offset = held ? m->param_elements : -1;
+        m->param_elements += held ? (p->rows * p->cols + 15) / 16 * 16 : 0;
     }
     m->weights = gm_alloc((size_t)m->param_elements, sizeof(float));
     m->sinks = gm_alloc((size_t)checked.heads, sizeof(float));
@@ -277,9 +283,12 @@ const char *gm_site_name(gm_site site) {
         [GM_SITE_Q] = "q",
         [GM_SITE_K] = "k",
         [GM_SITE_V] = "v",
+        [GM_SITE_CACHE_K] = "cache_k",
+        [GM_SITE_CACHE_V] = "cache_v",
         [GM_SITE_SCORES] = "scores",
         [GM_SITE_WEIGHTS] = "weights",
         [GM_SITE_PV] = "pv",
+        [GM_SITE_ATTN_IN] = "attn_in",
         [GM_SITE_ATTN_OUT] = "attn_out",
         [GM_SITE_RESIDUAL1] = "residual1",
         [GM_SITE_NORM2] = "norm2",
@@ -293,41 +302,55 @@ const char *gm_site_name(gm_site site) {
 
 /* ---- taps */
 
-typedef struct tap_batch { /* what a tap's attention callback needs to name what it sees */
-    const gm_tap *tap;
+typedef struct tap_batch { /* what taps need to name what they see */
+    const gm_tap *taps[2]; /* the model's resident one, the caller's; NULL: none */
     int layer;
     int64_t B, T;
 } tap_batch;
 
+static void tap_view(const tap_batch *t, const gm_tap_view *view, bool attention) {
+    for (int i = 0; i < 2; i++) {
+        if (t->taps[i] && (!attention || t->taps[i]->attention))
+            t->taps[i]->fn(t->taps[i]->user, view);
+    }
+}
+
 static void tap_rows(const tap_batch *t, gm_site site, float *x, int64_t cols, int64_t stride, const float *heads) {
-    if (t->tap)
-        t->tap->fn(t->tap->user, &(gm_tap_view){.site = site,
-                                                .layer = t->layer,
-                                                .B = t->B,
-                                                .T = t->T,
-                                                .b = -1,
-                                                .h = -1,
-                                                .x = x,
-                                                .rows = t->B * t->T,
-                                                .cols = cols,
-                                                .stride = stride,
-                                                .heads = heads});
+    tap_view(t,
+             &(gm_tap_view){.site = site,
+                            .layer = t->layer,
+                            .B = t->B,
+                            .T = t->T,
+                            .b = -1,
+                            .h = -1,
+                            .x = x,
+                            .rows = t->B * t->T,
+                            .cols = cols,
+                            .stride = stride,
+                            .heads = heads},
+             false);
 }
 
 static void tap_attention(void *user, int what, int64_t b, int64_t h, float *x, int64_t rows, int64_t cols, int64_t stride,
                           const float *null_mass) {
     const tap_batch *t = user;
-    t->tap->fn(t->tap->user, &(gm_tap_view){.site = (gm_site)(GM_SITE_SCORES + what),
-                                            .layer = t->layer,
-                                            .B = t->B,
-                                            .T = t->T,
-                                            .b = b,
-                                            .h = h,
-                                            .x = x,
-                                            .rows = rows,
-                                            .cols = cols,
-                                            .stride = stride,
-                                            .null_mass = null_mass});
+    tap_view(t,
+             &(gm_tap_view){.site = (gm_site)(GM_SITE_SCORES + what),
+                            .layer = t->layer,
+                            .B = t->B,
+                            .T = t->T,
+                            .b = b,
+                            .h = h,
+                            .x = x,
+                            .rows = rows,
+                            .cols = cols,
+                            .stride = stride,
+                            .null_mass = null_mass},
+             true);
+}
+
+static bool taps_attention(const tap_batch *t) {
+    return (t->taps[0] && t->taps[0]->attention) || (t->taps[1] && t->taps[1]->attention);
 }
 
 /* ---- one block */
@@ -376,7 +399,7 @@ static gm_status block_forward(gm_model *m, int64_t l, const float *x, int64_t B
     layer_acts *a = &s->layers[l];
     const int64_t R = B * T, C = c->width, F = c->ffn, H = c->heads, KV = c->kv_heads, D = c->head_dim, HD = H * D, QKV = qkv_width(c);
     float *q = a->qkv, *k = q + HD, *v = k + KV * D;
-    tap_batch t = {tap, (int)l, B, T};
+    tap_batch t = {{m->resident, tap}, (int)l, B, T};
 #define W(slot) gm_model_weight(m, GM_P_##slot, (int)l)
 
     /* 1 norm */
@@ -393,25 +416,28 @@ static gm_status block_forward(gm_model *m, int64_t l, const float *x, int64_t B
     tap_rows(&t, GM_SITE_V, v, KV * D, QKV, NULL);
     if (c->rope)
         gm_rope_apply(ctx, q, QKV, m->rope, B, T, cache ? cache->length : 0, H + KV, D, false); /* k follows q in every row */
+    tap_rows(&t, GM_SITE_CACHE_K, k, KV * D, QKV, NULL);
+    tap_rows(&t, GM_SITE_CACHE_V, v, KV * D, QKV, NULL);
     /* 3 attention */
     gm_attention_shape shape = attention_shape(c, cache, B, T);
     const float *keys = k, *values = v;
     if (cache)
         cache_append(c, cache, l, &keys, &values, T);
-    if (tap && tap->attention) {
+    if (!cache && taps_attention(&t)) {
         GM_TRY(observed_reserve(s, T, err));
         gm_attention_observed(ctx, a->o, q, k, v, block_sinks(m, l), m->norm, &shape, &(gm_attention_tap){tap_attention, &t}, s->observed);
     } else {
         GM_TRY(gm_attention_fwd(ctx, a->o, a->lse, q, keys, values, block_sinks(m, l), m->norm, &shape, s->attention, err));
     }
     /* 4 gate */
-    const float *o = a->o;
+    float *o = a->o;
     if (a->gate) {
         gm_gate_shape gate = gate_shape(c, R);
         gm_gate_fwd(ctx, a->gate, a->gate_hidden, a->n1, W(GATE_W1), W(GATE_B1), W(GATE_W2), W(GATE_B2), &gate);
         gm_gate_apply(ctx, s->gated, a->o, a->gate, &gate);
         o = s->gated;
     }
+    tap_rows(&t, GM_SITE_ATTN_IN, o, HD, HD, NULL);
     /* 5 output projection, residual */
     block_linear(m, l, GM_P_WO, GM_P_BO, s->branch, C, o, HD, R);
     tap_rows(&t, GM_SITE_ATTN_OUT, s->branch, C, C, o);
@@ -525,15 +551,27 @@ static gm_status check_batch(const gm_model *m, const int32_t *tokens, const int
     return GM_OK;
 }
 
+/* logits of R rows of the final norm's output, xs apart. */
+static void head_logits(gm_model *m, float *logits, const float *x, int64_t xs, int64_t R) {
+    const int64_t C = m->cfg.width, V = m->cfg.vocab;
+    if (m->linear && m->linear->head)
+        m->linear->fn(m->linear->user, GM_P_HEAD, -1, logits, V, x, xs, R);
+    else
+        gm_linear_fwd(m->ctx, logits, V, x, xs, m->head, NULL, R, C, V);
+}
+
 /* Embedding, blocks, final norm: acts->nf is the result. */
 static gm_status forward(gm_model *m, const int32_t *tokens, int64_t B, int64_t T, const gm_kv_cache *cache, uint64_t drop,
                          const gm_tap *tap, gm_error *err) {
     const gm_model_config *c = &m->cfg;
     gm_acts *s = m->acts;
     const int64_t R = B * T, C = c->width;
-    tap_batch t = {tap, -1, B, T};
-    gm_embedding_fwd(m->ctx, s->x0, tokens, gm_model_weight(m, GM_P_WTE, -1), gm_model_weight(m, GM_P_WPE, -1), B, T, C,
-                     c->position_offset + (cache ? cache->length : 0));
+    tap_batch t = {{m->resident, tap}, -1, B, T};
+    const int64_t offset = c->position_offset + (cache ? cache->length : 0);
+    if (m->linear && m->linear->embed)
+        m->linear->embed(m->linear->user, s->x0, tokens, B, T, offset);
+    else
+        gm_embedding_fwd(m->ctx, s->x0, tokens, gm_model_weight(m, GM_P_WTE, -1), gm_model_weight(m, GM_P_WPE, -1), B, T, C, offset);
     tap_rows(&t, GM_SITE_EMBED, s->x0, C, C, NULL);
     if (drop)
         gm_dropout(m->ctx, s->x0, R * C, c->dropout, dropout_key(drop, -1, 0));
@@ -570,7 +608,12 @@ gm_status gm_model_forward_loss(gm_model *m, const int32_t *tokens, const int32_
     GM_TRY(acts_reserve(m, B, T, T, false, err));
     GM_TRY(forward(m, tokens, B, T, NULL, 0, tap, err));
     gm_acts *s = m->acts;
-    gm_head_loss(m->ctx, s->losses, NULL, NULL, s->nf, m->head, targets, 1.0f, B * T, m->cfg.width, m->cfg.vocab, s->head);
+    const int64_t C = m->cfg.width, V = m->cfg.vocab, block = gm_head_scratch(m->ctx, V) / V;
+    for (int64_t r = 0; r < B * T; r += block) {
+        const int64_t rows = GM_MIN(block, B * T - r);
+        head_logits(m, s->head, s->nf + r * C, C, rows);
+        gm_logits_loss(m->ctx, s->losses + r, s->head, targets + r, rows, V);
+    }
     double sum = 0;
     int64_t count = 0;
     for (int64_t i = 0; i < B * T; i++) {
@@ -592,11 +635,11 @@ gm_status gm_model_logits(gm_model *m, const int32_t *tokens, int64_t B, int64_t
     GM_TRY(check_batch(m, tokens, NULL, B, T, err));
     GM_TRY(acts_reserve(m, B, T, T, false, err));
     GM_TRY(forward(m, tokens, B, T, NULL, 0, NULL, err));
-    const int64_t C = m->cfg.width, V = m->cfg.vocab;
+    const int64_t C = m->cfg.width;
     if (last_only) /* one row in T */
-        gm_linear_fwd(m->ctx, logits, V, m->acts->nf + (T - 1) * C, T * C, m->head, NULL, B, C, V);
+        head_logits(m, logits, m->acts->nf + (T - 1) * C, T * C, B);
     else
-        gm_linear_fwd(m->ctx, logits, V, m->acts->nf, C, m->head, NULL, B * T, C, V);
+        head_logits(m, logits, m->acts->nf, C, B * T);
     return GM_OK;
 }
 
@@ -605,9 +648,9 @@ gm_status gm_model_decode(gm_model *m, const int32_t *tokens, int64_t T, gm_kv_c
     GM_TRY(acts_reserve(m, 1, T, cache->capacity, false, err));
     GM_TRY(forward(m, tokens, 1, T, cache, 0, NULL, err));
     cache->length += T;
-    const int64_t C = m->cfg.width, V = m->cfg.vocab;
+    const int64_t C = m->cfg.width;
     if (logits)
-        gm_linear_fwd(m->ctx, logits, V, m->acts->nf + (T - 1) * C, C, m->head, NULL, 1, C, V);
+        head_logits(m, logits, m->acts->nf + (T - 1) * C, C, 1);
     return GM_OK;
 }
 

@@ -29,7 +29,7 @@ typedef struct gm_param {
     int layer;          /* -1 outside blocks */
     int64_t rows, cols; /* [rows, cols]; vectors have cols = 1 */
     bool decay;         /* weight decay as in nanoGPT: matrices only (gm_train_options.decay_norm_gains adds norm gains) */
-    int64_t offset;     /* elements into the arena, a multiple of 16 */
+    int64_t offset;     /* elements into the arena, a multiple of 16; -1: not held (gm_model_allocate_without) */
 } gm_param;
 
 /* Shapes that params.def names. */
@@ -62,9 +62,12 @@ typedef enum gm_site {
     GM_SITE_Q,
     GM_SITE_K,
     GM_SITE_V,
+    /* what a cache holds: k rotated  */ GM_SITE_CACHE_K,
+    /* and v                          */ GM_SITE_CACHE_V,
     /* QK^T, scaled, before the mask  */ GM_SITE_SCORES,
     /* attention weights              */ GM_SITE_WEIGHTS,
     /* PV, before the gate            */ GM_SITE_PV,
+    /* what enters the projection     */ GM_SITE_ATTN_IN, /* PV of all heads; with a gate g*o */
     /* attention output projection    */ GM_SITE_ATTN_OUT,
     /* residual sum after attention   */ GM_SITE_RESIDUAL1,
     /* FFN norm output                */ GM_SITE_NORM2,
@@ -90,15 +93,18 @@ typedef struct gm_tap_view {
 typedef struct gm_tap {
     void (*fn)(void *user, const gm_tap_view *view); /* called in forward order from one thread */
     void *user;
-    bool attention; /* also SCORES, WEIGHTS, PV (materialises T x T per head) */
+    bool attention; /* also SCORES, WEIGHTS, PV (materialises T x T per head); not while decoding */
 } gm_tap;
 
-/* ---- other hands for the blocks' linear layers: integers instead of f32 (quant/execute.c) ---------------------------------- */
+/* ---- other hands for the linear layers: integers instead of f32 (quant/execute.c) ------------------------------------------- */
 
 typedef struct gm_linear_provider {
     /* y[R, OUT] = x[R, IN] w^T + b of one layer's GM_P_WQKV, GM_P_WO, GM_P_W1 or GM_P_W2. Cannot fail; forward passes only. */
     void (*fn)(void *user, int weight, int layer, float *y, int64_t ys, const float *x, int64_t xs, int64_t R);
     void *user;
+    bool head; /* fn makes the logits too: GM_P_HEAD, layer -1, x the final norm's output */
+    /* NULL: f32 tables. x[r] = the token's row + its position's, as gm_embedding_fwd. */
+    void (*embed)(void *user, float *x, const int32_t *tokens, int64_t B, int64_t T, int64_t offset);
 } gm_linear_provider;
 
 /* ---- the model ----------------------------------------------------------------------------------------------------------- */
@@ -121,6 +127,7 @@ struct gm_model {
     const float *head; /* [V,C]: the LM head, or the embedding table when tied. Quantized copies point it at the f32 table. */
     gm_acts *acts;
     const gm_linear_provider *linear; /* NULL: f32 */
+    const gm_tap *resident;           /* of every forward-only pass, before the caller's own tap; NULL: none */
     float *rope;                      /* cos/sin table of rope_positions, which grow with the sequences seen */
     int64_t rope_positions;
     int (*slot_index)[GM_P_COUNT]; /* [layers + 1][slot] -> index into params, -1: absent; row `layers` is for tensors outside blocks */
@@ -133,6 +140,8 @@ gm_status gm_model_rope_reserve(gm_model *m, int64_t positions, gm_error *err);
 
 /* A model whose parameters are all zero: for loading and copying. */
 gm_status gm_model_allocate(gm_model **out, const gm_ctx *ctx, const gm_model_config *cfg, gm_error *err);
+/* The same without room for some parameters: `without` has bits 1u << slot. Forward passes with a provider for them, nothing else. */
+gm_status gm_model_allocate_without(gm_model **out, const gm_ctx *ctx, const gm_model_config *cfg, uint64_t without, gm_error *err);
 /* Draws every parameter from (seed, tensor name, element). */
 void gm_params_init(gm_model *m, uint64_t seed);
 

@@ -149,7 +149,7 @@ void gm_params_init(gm_model *m, uint64_t seed) {
 
 float *gm_model_weight(const gm_model *m, int slot, int layer) {
     int index = m->slot_index[layer < 0 ? m->cfg.layers : layer][slot];
-    return index < 0 ? NULL : m->weights + m->params[index].offset;
+    return index < 0 || m->params[index].offset < 0 ? NULL : m->weights + m->params[index].offset;
 }
 
 float *gm_model_grad(const gm_model *m, int slot, int layer) {
@@ -186,7 +186,7 @@ int gm_model_matrices(const gm_model *m, gm_matrix_view *views, int capacity) {
                 gm_matrix_view *v = &views[count];
                 *v = (gm_matrix_view){.kind = p->kind, .layer = p->layer, .rows = parts[j].rows, .cols = p->cols};
                 snprintf(v->name, sizeof v->name, "%.50s%s", p->name, parts[j].suffix);
-                v->x = m->weights + p->offset + row * p->cols;
+                v->x = p->offset < 0 ? NULL : m->weights + p->offset + row * p->cols;
             }
             row += parts[j].rows;
             count++;

@@ -77,7 +77,9 @@ void gm_rope_apply(const gm_ctx *ctx, float *x, int64_t xs, const float *cos_sin
  * scratch: gm_head_scratch(V) floats. */
 void gm_head_loss(const gm_ctx *ctx, float *losses, float *dx, float *dw, const float *x, const float *w, const int32_t *targets,
                   float scale, int64_t R, int64_t C, int64_t V, float *scratch);
-int64_t gm_head_scratch(const gm_ctx *ctx, int64_t V);
+int64_t gm_head_scratch(const gm_ctx *ctx, int64_t V); /* a block of rows times V */
+/* The losses alone, of logits made elsewhere (rows of ignored targets become 0). */
+void gm_logits_loss(const gm_ctx *ctx, float *losses, float *logits, const int32_t *targets, int64_t rows, int64_t V);
 
 /* y = x + r elementwise (the residual sum); y may be x or r. */
 void gm_add(const gm_ctx *ctx, float *y, const float *x, const float *r, int64_t n);

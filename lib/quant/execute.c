@@ -1,23 +1,18 @@
 /* execute.c -- a plan's linear layers on integers: weights packed as s8, activations as u8 of the same grids as the simulation. */
 #include "quant.h"
 
-static const struct linear {
-    int weight, bias;
-    gm_site input;
-} linears[GM_EXECUTED_LINEARS] = {{GM_P_WQKV, GM_P_BQKV, GM_SITE_NORM1},
-                                  {GM_P_WO, GM_P_BO, GM_SITE_PV},
-                                  {GM_P_W1, GM_P_B1, GM_SITE_NORM2},
-                                  {GM_P_W2, GM_P_B2, GM_SITE_FFN_ACT}};
+#include <string.h>
 
 static int index_of(int weight) {
     int i = 0;
-    while (linears[i].weight != weight)
+    while (gm_linear_inputs[i].weight != weight)
         i++;
     return i;
 }
 
-gm_site gm_quant_executed_input(int weight) {
-    return linears[index_of(weight)].input;
+gm_site gm_quant_executed_input(const gm_quant_plan *plan, int weight) {
+    gm_site site = gm_linear_inputs[index_of(weight)].site;
+    return site == GM_SITE_ATTN_IN && !gm_quant_plan_quantizer(plan, site) ? GM_SITE_PV : site;
 }
 
 static const gm_param *param_of(const gm_model *m, int weight, int64_t layer) {
@@ -31,27 +26,43 @@ static void run_linear(void *user, int weight, int layer, float *y, int64_t ys, 
 
 /* The scale of every output's weights: q, k, v and gate, up have grids of their own within one tensor. */
 static void output_scales(float *scale, const gm_quant_plan *plan, const gm_param *p) {
-    const float *w = plan->model->weights + p->offset;
+    const size_t n = strlen(p->name);
     for (int i = 0; i < plan->matrix_count; i++) {
         const gm_quant_matrix *q = &plan->matrices[i];
-        if (q->view.x < w || q->view.x >= w + p->rows * p->cols)
+        if (strncmp(q->view.name, p->name, n) != 0 || (q->view.name[n] && q->view.name[n] != '.'))
             continue;
-        float *to = scale + (q->view.x - w) / p->cols;
         for (int64_t r = 0; r < q->view.rows; r++)
-            to[r] = q->grids[q->grid_count == 1 ? 0 : r].scale;
+            *scale++ = q->grids[q->grid_count == 1 ? 0 : r].scale;
     }
+}
+
+static gm_status check_quantizer(const char *kind, const gm_quantizer *q, bool grid, gm_error *err) {
+    if (grid && !q->bits)
+        return gm_fail(err, GM_EUNSUPPORTED, "integers are executed with grids for the %s; these are left in f32", kind);
+    if (q->bits > 8)
+        return gm_fail(err, GM_EUNSUPPORTED, "integers are executed with at most 8 bits, not with %d-bit %s", q->bits, kind);
+    return GM_OK;
 }
 
 static gm_status check(const gm_quant_plan *plan, gm_error *err) {
     const gm_quant_options *o = &plan->options;
     const gm_model *m = plan->model;
-    if (o->weight_bits > 8 || o->activation_bits > 8)
-        return gm_fail(err, GM_EUNSUPPORTED, "integers are executed with at most 8 bits, not with %d-bit weights and %d-bit activations",
-                       o->weight_bits, o->activation_bits);
-    if (o->per_token)
-        return gm_fail(err, GM_EUNSUPPORTED, "per-token ranges are simulated only; leave them out to execute integers");
+    GM_TRY(check_quantizer("weights", &o->weights, true, err));
+    if (o->weights.asymmetric || o->weights.grain == GM_GRAIN_GROUP)
+        return gm_fail(err, GM_EUNSUPPORTED, "weights with zero points or in groups are simulated only; use signed grids per tensor or channel");
+    if (plan->outliers)
+        return gm_fail(err, GM_EUNSUPPORTED, "outlier columns in floating point are simulated only; leave them out to execute integers");
     for (int i = 0; i < GM_EXECUTED_LINEARS; i++) {
-        int64_t in = param_of(m, linears[i].weight, 0)->cols;
+        const gm_site site = gm_quant_executed_input(plan, gm_linear_inputs[i].weight);
+        const gm_quantizer *q = gm_quant_plan_quantizer(plan, site);
+        if (!q)
+            return gm_fail(err, GM_EUNSUPPORTED, "integers are executed with a grid for '%s'; it is left in f32", gm_site_name(site));
+        GM_TRY(check_quantizer("activations", q, true, err));
+        if (q->grain != GM_GRAIN_TENSOR || q->dynamic)
+            return gm_fail(err, GM_EUNSUPPORTED,
+                           "activation ranges per token, channel or group, or dynamic ones, are simulated only; leave them out to execute "
+                           "integers");
+        int64_t in = param_of(m, gm_linear_inputs[i].weight, 0)->cols;
         if (!gm_linear_int8_fits(in))
             return gm_fail(err, GM_EUNSUPPORTED, "sums over %lld inputs do not fit 32-bit integers", (long long)in);
     }
@@ -62,36 +73,39 @@ gm_status gm_quant_executed_begin(gm_quant_executed *e, gm_quant_plan *plan, gm_
     gm_model *m = plan->model;
     *e = (gm_quant_executed){.model = m};
     GM_TRY(check(plan, err));
-    size_t bytes = 0, scratch = 0;
+    size_t bytes = 0, scratch = 0, unpacked = 0;
     int64_t outputs = 0;
     for (int i = 0; i < GM_EXECUTED_LINEARS; i++) { /* all layers have the same shapes */
-        const gm_param *p = param_of(m, linears[i].weight, 0);
+        const gm_param *p = param_of(m, gm_linear_inputs[i].weight, 0);
         bytes += (size_t)m->cfg.layers * gm_linear_int8_bytes(p->cols, p->rows);
         scratch = GM_MAX(scratch, gm_linear_int8_scratch_bytes(p->cols));
         outputs = GM_MAX(outputs, p->rows);
+        unpacked = p->offset < 0 ? GM_MAX(unpacked, (size_t)(p->rows * p->cols)) : 0;
     }
-    float *scale = gm_alloc((size_t)outputs, sizeof *scale);
+    float *scale = gm_alloc((size_t)outputs, sizeof *scale), *buffer = gm_alloc(unpacked, sizeof *buffer);
     e->linears = gm_alloc((size_t)(m->cfg.layers * GM_EXECUTED_LINEARS), sizeof *e->linears);
     e->memory = gm_alloc(bytes, 1);
     e->scratch = gm_alloc(scratch, 1);
-    if (!scale || !e->linears || !e->memory || !e->scratch) {
+    if (!scale || !buffer || !e->linears || !e->memory || !e->scratch) {
         gm_free(scale);
+        gm_free(buffer);
         gm_quant_executed_end(e);
         return gm_fail_memory(err, bytes + scratch);
     }
     uint8_t *next = e->memory;
     for (int64_t l = 0; l < m->cfg.layers; l++) {
         for (int i = 0; i < GM_EXECUTED_LINEARS; i++) {
-            const gm_param *p = param_of(m, linears[i].weight, l);
+            const gm_param *p = param_of(m, gm_linear_inputs[i].weight, l);
             output_scales(scale, plan, p);
-            gm_linear_int8_pack(&e->linears[l * GM_EXECUTED_LINEARS + i], next, m->weights + p->offset, scale,
-                                gm_model_weight(m, linears[i].bias, (int)l), p->cols, p->rows,
-                                gm_quant_plan_site(plan, linears[i].input, (int)l));
+            gm_linear_int8_pack(&e->linears[l * GM_EXECUTED_LINEARS + i], next, gm_quant_plan_weights(plan, p, buffer), scale,
+                                gm_model_weight(m, gm_linear_inputs[i].bias, (int)l), p->cols, p->rows,
+                                gm_quant_plan_site(plan, gm_quant_executed_input(plan, gm_linear_inputs[i].weight), (int)l));
             next += gm_linear_int8_bytes(p->cols, p->rows);
         }
     }
     gm_free(scale);
-    e->provider = (gm_linear_provider){run_linear, e};
+    gm_free(buffer);
+    e->provider = (gm_linear_provider){.fn = run_linear, .user = e};
     m->linear = &e->provider;
     return GM_OK;
 }

@@ -87,9 +87,12 @@ static void watch_tap(void *user, const gm_tap_view *v) {
                                                           [GM_SITE_Q] = c->heads * c->head_dim,
                                                           [GM_SITE_K] = c->kv_heads * c->head_dim,
                                                           [GM_SITE_V] = c->kv_heads * c->head_dim,
+                                                          [GM_SITE_CACHE_K] = c->kv_heads * c->head_dim,
+                                                          [GM_SITE_CACHE_V] = c->kv_heads * c->head_dim,
                                                           [GM_SITE_SCORES] = T,
                                                           [GM_SITE_WEIGHTS] = T,
                                                           [GM_SITE_PV] = c->head_dim,
+                                                          [GM_SITE_ATTN_IN] = c->heads * c->head_dim,
                                                           [GM_SITE_ATTN_OUT] = C,
                                                           [GM_SITE_RESIDUAL1] = C,
                                                           [GM_SITE_NORM2] = C,
@@ -142,7 +145,7 @@ static double watched_loss(gm_model *m, bool attention, gm_site change, watch *w
 
 static void taps_look_without_touching(void **state) {
     (void)state;
-    static const char block[] = "norm1 q k v attn_out residual1 norm2 ffn_act ffn_out block ";
+    static const char block[] = "norm1 q k v cache_k cache_v attn_in attn_out residual1 norm2 ffn_act ffn_out block ";
     char order[1024];
     snprintf(order, sizeof order, "embed %s%snorm_final ", block, block);
     for (int i = 0; i < GM_COUNT(small_shapes); i++) {

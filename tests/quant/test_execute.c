@@ -54,8 +54,7 @@ static gm_model *trained_model(const char *const spec[3], int steps) {
 static gm_quant_options options_of(int weight_bits, int activation_bits) {
     gm_quant_options o;
     gm_quant_defaults(&o);
-    o.weight_bits = weight_bits;
-    o.activation_bits = activation_bits;
+    gm_quant_set_bits(&o, weight_bits, activation_bits);
     o.sequences = 64;
     return o;
 }
@@ -79,7 +78,7 @@ static void oracle_linear(void *user, int weight, int layer, float *y, int64_t y
     float *rounded = gm_alloc((size_t)(R * p->cols), sizeof(float));
     for (int64_t r = 0; r < R; r++)
         gm_quant_simulate(ctx, rounded + r * p->cols, x + r * xs, p->cols,
-                          gm_quant_plan_site(plan, gm_quant_executed_input(weight), layer));
+                          gm_quant_plan_site(plan, gm_quant_executed_input(plan, weight), layer));
     gm_linear_fwd(ctx, y, ys, rounded, p->cols, m->weights + p->offset, bias_of(m, weight, layer), R, p->cols, p->rows);
     gm_free(rounded);
 }
@@ -88,7 +87,7 @@ static double oracle_loss(const gm_model *m, const gm_quant_options *options) {
     oracle o;
     double loss;
     assert_int_equal(gm_quant_plan_make(&o.plan, m, data, options, NULL), GM_OK);
-    o.linears = (gm_linear_provider){oracle_linear, &o};
+    o.linears = (gm_linear_provider){.fn = oracle_linear, .user = &o};
     o.plan.model->linear = &o.linears;
     gm_tap tap = gm_quant_plan_tap(&o.plan);
     assert_int_equal(gm_quant_validation_loss(o.plan.model, data, options, &tap, &loss, NULL), GM_OK);
@@ -106,8 +105,11 @@ static void test_loss(void **state) {
             double executed, simulated, f32, alone, f32_alone;
             gm_error err;
             gm_quant_options o = options_of(option == 3 ? 4 : 8, 8);
-            o.per_channel = option == 1;
-            o.weight_mse = option == 2;
+            o.weights.grain = option == 1 ? GM_GRAIN_CHANNEL : GM_GRAIN_TENSOR;
+            o.weights.range = option == 2 ? GM_RANGE_MSE : GM_RANGE_MINMAX;
+            o.weights.margin = 0.5;
+            o.embeddings.range = o.weights.range;
+            o.embeddings.margin = 0.5;
             if (gm_quant_executed_loss(m, data, &o, &executed, &simulated, &f32, &err) != GM_OK)
                 fail_msg("%s", err.msg);
             double same = oracle_loss(m, &o), allowed = m->cfg.attention.gate == GM_GATE_NONE ? 1e-3 : 3e-3;
@@ -144,7 +146,7 @@ static void look_at_linear(void *user, int weight, int layer, float *y, int64_t 
     gm_model *m = check->plan.model;
     const gm_param *p = &m->params[m->slot_index[layer][weight]];
     const float *w = m->weights + p->offset, *b = bias_of(m, weight, layer);
-    gm_quant_grid in = gm_quant_plan_site(&check->plan, gm_quant_executed_input(weight), layer);
+    gm_quant_grid in = gm_quant_plan_site(&check->plan, gm_quant_executed_input(&check->plan, weight), layer);
     check->executed.provider.fn(check->executed.provider.user, weight, layer, y, ys, x, xs, R);
     check->layers++;
 
@@ -192,12 +194,12 @@ static void test_layers(void **state) {
         layer_check check = {0};
         gm_model *m = trained_model(models[i], 60);
         gm_quant_options o = options_of(8, 8);
-        o.per_channel = i % 2;
+        o.weights.grain = i % 2 ? GM_GRAIN_CHANNEL : GM_GRAIN_TENSOR;
         int32_t x[B * T], y[B * T];
         double loss;
         assert_int_equal(gm_quant_plan_make(&check.plan, m, data, &o, NULL), GM_OK);
         assert_int_equal(gm_quant_executed_begin(&check.executed, &check.plan, NULL), GM_OK);
-        check.linears = (gm_linear_provider){look_at_linear, &check};
+        check.linears = (gm_linear_provider){.fn = look_at_linear, .user = &check};
         check.plan.model->linear = &check.linears;
         gm_data_validation(data, 0, B, x, y);
         gm_tap tap = gm_quant_plan_tap(&check.plan);
@@ -219,7 +221,7 @@ static void test_refusals(void **state) {
     double loss;
     for (int i = 0; i < 4; i++) {
         gm_quant_options o = options_of(i == 0 ? 9 : 8, i == 1 ? 16 : 8);
-        o.per_token = i == 2;
+        o.activations.grain = i == 2 ? GM_GRAIN_TOKEN : GM_GRAIN_TENSOR;
         o.calibration_batches = i == 3 ? 0 : 1;
         assert_int_equal(gm_quant_executed_loss(m, data, &o, &loss, NULL, NULL, &err), i == 3 ? GM_EINVAL : GM_EUNSUPPORTED);
     }

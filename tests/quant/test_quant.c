@@ -158,7 +158,7 @@ static void feed(gm_observer *o, const float *x, int64_t rows, int64_t cols, int
 
 static void test_running_range(void **state) {
     (void)state;
-    gm_observer o = {0};
+    gm_observer o = {.range = GM_RANGE_RUNNING};
     const float first[] = {-2, 5, 1, 99, 3, 0, -1, 99}; /* [2, 3], stride 4: the 99s are outside */
     feed(&o, first, 2, 3, 4, 6);
     assert_int_equal(o.batches, 0);
@@ -187,7 +187,7 @@ static void test_running_range(void **state) {
 }
 
 static void percentile(const float *x, int64_t n, double p, double lo, double hi) {
-    gm_observer o = {.percentile = p};
+    gm_observer o = {.range = GM_RANGE_PERCENTILE, .percentile = p};
     for (int64_t i = 0; i < n; i++) /* in as many parts as values */
         feed(&o, x + i, 1, 1, 1, n);
     gm_observer_fold(&o);
@@ -240,7 +240,7 @@ static void test_percentile_of_many(void **state) {
             sorted[i] = x[i] = (float)gm_rng_below(key, (uint64_t)(batch * N + i), batch == 0 ? 40 : 1000000) - 20.0f;
         qsort(sorted, N, sizeof *sorted, by_value);
         for (int i = 0; i < 6; i++) {
-            gm_observer o = {.percentile = p[i]};
+            gm_observer o = {.range = GM_RANGE_PERCENTILE, .percentile = p[i]};
             feed(&o, x, N / 50, 50, 50, N);
             gm_observer_fold(&o);
             double lo = sorted_percentile(sorted, N, 100.0 - p[i]), hi = sorted_percentile(sorted, N, p[i]);
@@ -255,7 +255,7 @@ static void test_percentile_of_many(void **state) {
 static void test_percentile_runs(void **state) {
     (void)state;
     const float a[] = {0, 10}, b[] = {0, 1, 2, 3, 40};
-    gm_observer o = {.percentile = 75.0};
+    gm_observer o = {.range = GM_RANGE_PERCENTILE, .percentile = 75.0};
     feed(&o, a, 1, 2, 2, 2);
     gm_observer_fold(&o);
     NEAR(o.lo, 2.5, 1e-6);
@@ -298,16 +298,16 @@ static void test_weight_grids(void **state) {
     w[17] = -60.0f; /* an outlier that the search cuts off */
     for (int bits = 3; bits <= 8; bits++) {
         gm_quant_grid g[ROWS];
-        gm_weight_grids(ctx, g, w, ROWS, COLS, bits, false, false);
+        gm_weight_grids(ctx, g, w, ROWS, COLS, &(gm_quantizer){.bits = bits, .grain = GM_GRAIN_TENSOR, .range = GM_RANGE_MINMAX, .margin = 0.5});
         assert_true(g[0].scale == gm_quant_symmetric(bits, 60.0f).scale);
-        gm_weight_grids(ctx, g, w, ROWS, COLS, bits, true, false);
+        gm_weight_grids(ctx, g, w, ROWS, COLS, &(gm_quantizer){.bits = bits, .grain = GM_GRAIN_CHANNEL, .range = GM_RANGE_MINMAX, .margin = 0.5});
         for (int r = 0; r < ROWS; r++)
             assert_true(g[r].scale == gm_quant_symmetric(bits, gm_inf_norm(ctx, w + r * COLS, COLS)).scale);
-        gm_weight_grids(ctx, g, w, ROWS, COLS, bits, false, true);
+        gm_weight_grids(ctx, g, w, ROWS, COLS, &(gm_quantizer){.bits = bits, .grain = GM_GRAIN_TENSOR, .range = GM_RANGE_MSE, .margin = 0.5});
         NEAR(g[0].scale, searched_scale(w, ROWS * COLS, 60.0f, bits), 1e-6);
         if (bits == 3)
             assert_true(g[0].scale < 0.8f * gm_quant_symmetric(bits, 60.0f).scale);
-        gm_weight_grids(ctx, g, w, ROWS, COLS, bits, true, true);
+        gm_weight_grids(ctx, g, w, ROWS, COLS, &(gm_quantizer){.bits = bits, .grain = GM_GRAIN_CHANNEL, .range = GM_RANGE_MSE, .margin = 0.5});
         for (int r = 0; r < ROWS; r++) /* one search range for all rows: the matrix's */
             NEAR(g[r].scale, searched_scale(w + r * COLS, COLS, 60.0f, bits), 1e-6);
     }
@@ -320,13 +320,13 @@ static void test_weight_search_is_coarse_for_small_weights(void **state) {
     for (int i = 0; i < 100; i++)
         w[i] = 0.0001f * (float)(i + 1);
     gm_quant_grid g;
-    gm_weight_grids(ctx, &g, w, 1, 100, 8, false, true);
+    gm_weight_grids(ctx, &g, w, 1, 100, &(gm_quantizer){.bits = 8, .grain = GM_GRAIN_TENSOR, .range = GM_RANGE_MSE, .margin = 0.5});
     NEAR(g.scale, 0.51 * 2 / 100 / 127, 1e-9); /* the second candidate is the first that does not clip */
     const float ends[] = {-200, 0, 0, 200};    /* the last of the hundred is the best: 200.5, then 198.495 */
-    gm_weight_grids(ctx, &g, ends, 1, 4, 2, false, true);
+    gm_weight_grids(ctx, &g, ends, 1, 4, &(gm_quantizer){.bits = 2, .grain = GM_GRAIN_TENSOR, .range = GM_RANGE_MSE, .margin = 0.5});
     assert_true(g.scale == 200.5f);
     w[3] = NAN;
-    gm_weight_grids(ctx, &g, w, 1, 100, 8, false, true);
+    gm_weight_grids(ctx, &g, w, 1, 100, &(gm_quantizer){.bits = 8, .grain = GM_GRAIN_TENSOR, .range = GM_RANGE_MSE, .margin = 0.5});
     assert_true(isnan(simulated(0.5f, g)));
 }
 

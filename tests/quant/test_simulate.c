@@ -58,8 +58,7 @@ static void train(gm_model *m, int steps) {
 static gm_quant_options options_of(int weight_bits, int activation_bits) {
     gm_quant_options o;
     gm_quant_defaults(&o);
-    o.weight_bits = weight_bits;
-    o.activation_bits = activation_bits;
+    gm_quant_set_bits(&o, weight_bits, activation_bits);
     o.calibration_batches = 3;
     o.calibration_batch = 2;
     o.sequences = 6;
@@ -85,7 +84,7 @@ static void test_bits_and_loss(void **state) {
         double f32, exact, sixteen, eight, two;
         gm_quant_options o = options_of(16, 16);
         sixteen = loss_of(m, &o, &f32); /* not exact: calibrated ranges clip what calibration did not see */
-        o.per_token = true;
+        o.activations.grain = o.attention.grain = GM_GRAIN_TOKEN;
         exact = loss_of(m, &o, NULL);
         o = options_of(8, 8);
         eight = loss_of(m, &o, NULL);
@@ -114,7 +113,7 @@ static void test_weights_of_the_plan(void **state) {
         gm_model *m = model_of(tied ? "gpt2-nano" : "words-mini", "sink+gated", "layers=2,heads=2,width=32");
         assert_int_equal(m->cfg.tied, tied);
         gm_quant_options o = options_of(8, 8);
-        o.per_channel = per_channel;
+        o.weights.grain = per_channel ? GM_GRAIN_CHANNEL : GM_GRAIN_TENSOR;
         gm_quant_plan plan;
         assert_int_equal(gm_quant_plan_make(&plan, m, data, &o, NULL), GM_OK);
         assert_true(plan.model != m);
@@ -164,6 +163,10 @@ static void check_grid(void *user, const gm_tap_view *v) {
     grid_check *check = user;
     check->tap.fn(check->tap.user, v);
     check->seen[v->layer < 0 ? 2 : v->layer][v->site]++;
+    if (v->site == GM_SITE_CACHE_K || v->site == GM_SITE_CACHE_V || v->site == GM_SITE_ATTN_IN) { /* the published setting leaves them */
+        assert_null(gm_quant_plan_quantizer(check->plan, v->site));
+        return;
+    }
     gm_quant_grid g = gm_quant_plan_site(check->plan, v->site, v->layer);
     assert_true(g.scale > 0 && isfinite(g.scale) && g.zero >= 0 && g.zero <= 15 && g.qmin == 0 && g.qmax == 15);
     for (int64_t r = 0; r < v->rows; r++) {
@@ -265,7 +268,8 @@ static void test_calibration_rounds_as_it_goes(void **state) {
     for (int with_percentile = 0; with_percentile < 2; with_percentile++) {
         gm_quant_options o = options_of(8, 4);
         o.calibration_batches = 1;
-        o.percentile = with_percentile ? 97.0 : 0.0;
+        o.activations.range = o.attention.range = with_percentile ? GM_RANGE_PERCENTILE : GM_RANGE_RUNNING;
+        o.activations.percentile = o.attention.percentile = 97.0;
         gm_quant_plan plan;
         assert_int_equal(gm_quant_plan_make(&plan, m, data, &o, NULL), GM_OK);
         keep.plan = &plan;
@@ -298,22 +302,23 @@ static void test_options(void **state) {
     double f32, plain, loss;
     gm_quant_options o = options_of(4, 16);
     plain = loss_of(m, &o, &f32);
-    o.per_channel = true;
+    o.weights.grain = GM_GRAIN_CHANNEL;
     loss = loss_of(m, &o, NULL);
     assert_true(loss != plain && fabs(loss - f32) < fabs(plain - f32));
     o = options_of(4, 16);
-    o.weight_mse = true;
+    o.weights.range = o.embeddings.range = GM_RANGE_MSE;
     assert_true(loss_of(m, &o, NULL) != plain);
     o = options_of(16, 4);
     plain = loss_of(m, &o, NULL);
-    o.per_token = true;
+    o.activations.grain = o.attention.grain = GM_GRAIN_TOKEN;
     loss = loss_of(m, &o, NULL);
     assert_true(loss != plain && fabs(loss - f32) < fabs(plain - f32));
     o = options_of(16, 4);
-    o.percentile = 99.0;
+    o.activations.range = o.attention.range = GM_RANGE_PERCENTILE;
+    o.activations.percentile = o.attention.percentile = 99.0;
     assert_true(loss_of(m, &o, NULL) != plain);
     o = options_of(16, 16);
-    o.per_token = true;
+    o.activations.grain = o.attention.grain = GM_GRAIN_TOKEN;
     assert_true(fabs(loss_of(m, &o, NULL) - f32) < 1e-3);
     gm_model_free(m);
 }
@@ -324,10 +329,11 @@ static void test_refusals(void **state) {
     gm_quant_options bad[6];
     for (int i = 0; i < 6; i++)
         bad[i] = options_of(8, 8);
-    bad[0].weight_bits = 1;
-    bad[1].activation_bits = 17;
-    bad[2].percentile = 50.0;
-    bad[3].percentile = NAN;
+    bad[0].weights.bits = 1;
+    bad[1].activations.bits = 17;
+    bad[2].activations.range = bad[3].activations.range = GM_RANGE_PERCENTILE;
+    bad[2].activations.percentile = 50.0;
+    bad[3].activations.percentile = NAN;
     bad[4].calibration_batches = 0;
     bad[5].sequences = -1;
     for (int i = 0; i < 6; i++) {
