@@ -1,5 +1,5 @@
-/* cmd_measure.c -- a trained model's outliers and sinks. */
-#include "cli.h"
+/* cmd_measure.c -- a model's outliers and sinks. */
+#include "measure_table.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -8,78 +8,79 @@ typedef struct measure_args {
     cli_common common;
     gm_data_options data;
     gm_measure_options measure;
+    bool brief, force;
+    const char *out;
 } measure_args;
 
 static void measure_defaults(void *args) {
-    *(measure_args *)args = (measure_args){.measure = {.sequences = 64, .batch = 8}};
+    *(measure_args *)args = (measure_args){.measure = {.sequences = 64, .batch = 8, .top = 20}};
 }
 
 static const cli_option measure_options[] = {
     {"data", "SOURCE", "stories, bb, or a file; measured on its validation split", CLI_TEXT, offsetof(measure_args, data.source), 0, 0,
      "must be given"},
-    {"tokenizer", "FILE", "tokenizer.json or llama2.c's tokenizer.bin, where the model carries none", CLI_TEXT,
-     offsetof(measure_args, data.tokenizer), 0, 0, "the model's own"},
+    {"tokenizer", "FILE", "the model's tokenizer, where it carries none", CLI_TEXT, offsetof(measure_args, data.tokenizer), 0, 0,
+     "the model's own"},
     {"context", "N", "tokens per sequence", CLI_COUNT, offsetof(measure_args, data.context), 1, 1 << 24, "the model's"},
     {"no-bos", NULL, "sequences do not begin with BOS", CLI_FLAG, offsetof(measure_args, data.no_bos), 0, 0, NULL},
     {"sequences", "N", "validation sequences", CLI_COUNT, offsetof(measure_args, measure.sequences), 1, 1e9, NULL},
     {"batch", "N", "sequences at a time", CLI_COUNT, offsetof(measure_args, measure.batch), 1, 1 << 16, NULL},
     {"convention", "NAME", "opt-code or bert-code: exactly what the published code computes", CLI_TEXT,
      offsetof(measure_args, measure.convention), 0, 0, "ours"},
+    {"top", "N", "how many of the largest activations are kept", CLI_SMALL, offsetof(measure_args, measure.top), 1, 10000, NULL},
+    {"brief", NULL, "norms, kurtosis, sinks and massive activations only: about half the time", CLI_FLAG, offsetof(measure_args, brief), 0,
+     0, NULL},
+    {"out", "DIR", "also write measure.json and its tables (.csv) there: tensors, histograms, positions, dims, heads ...", CLI_TEXT,
+     offsetof(measure_args, out), 0, 0, "nothing is written"},
+    {"force", NULL, "replace a measurement in --out", CLI_FLAG, offsetof(measure_args, force), 0, 0, NULL},
     {0}};
 
 static const cli_group measure_groups[] = {{"Options", measure_options, 0, false}, CLI_MACHINE, CLI_QUIET, CLI_JSON, CLI_END};
 
-static void print_number(const json_t *root, const char *field, const char *label) {
-    const json_t *value = json_object_get(root, field);
-    if (json_is_number(value))
-        printf("%-24s %.5g\n", label, json_number_value(value));
+static bool measure_progress(void *user, int64_t done, int64_t total) {
+    cli_progress_show(user, (double)done / (double)total, "measured %lld of %lld sequences", (long long)done, (long long)total);
+    return cli_stop_asked();
 }
 
-static void print_tensors(const json_t *tensors) {
-    size_t i;
-    const json_t *tensor;
-    printf("\n%-32s %12s %12s\n", "tensor", "inf norm", "kurtosis");
-    json_array_foreach(tensors, i, tensor) {
-        const json_t *norm = json_object_get(tensor, "inf_norm"), *kurtosis = json_object_get(tensor, "kurtosis");
-        const char *name = json_string_value(json_object_get(tensor, "name"));
-        if (name && json_is_number(norm) && json_is_number(kurtosis))
-            printf("%-32s %12.5g %12.5g\n", name, json_number_value(norm), json_number_value(kurtosis));
+static const char *last_part(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash && slash[1] ? slash + 1 : path;
+}
+
+static void measure_show(const measure_args *args, const char *text) {
+    if (args->common.json) {
+        printf("%s\n", text);
+        return;
     }
-}
-
-static void print_summary(const json_t *root) {
-    print_number(root, "max_inf_norm", "max inf norm");
-    print_number(root, "max_ffn_inf_norm", "max inf norm, FFN");
-    print_number(root, "max_all_inf_norm", "max inf norm, all");
-    print_number(root, "avg_kurtosis", "average kurtosis");
-    print_number(root, "max_kurtosis", "largest kurtosis");
-    print_number(root, "sink_rate", "sink rate, %");
-    print_number(root, "sink_mass", "mass on position 0");
-    print_number(root, "null_mass", "null mass");
-    print_number(root, "unspent", "unspent");
-    print_tensors(json_object_get(root, "tensors"));
-    printf("\n%zu massive activations, %zu outlier features (--json lists everything)\n", json_array_size(json_object_get(root, "massive")),
-           json_array_size(json_object_get(root, "outlier_features")));
+    json_t *root = json_loads(text, 0, NULL);
+    cli_print_measurement(root, last_part(args->common.operands[0]), last_part(args->data.source));
+    json_decref(root);
 }
 
 static int measure_run(const cli_command *command, void *arguments) {
     measure_args *args = arguments;
     cli_loaded loaded;
+    cli_progress progress = {.quiet = args->common.quiet};
     gm_error err = {.offset = -1};
     char *text = NULL;
+    if (args->out && gm_measure_check_folder(args->out, args->force, &err) != GM_OK)
+        return cli_fail(command, &err);
+    cli_catch_stop();
     int code = cli_load(&loaded, command, &args->common, &args->data);
     if (code != CLI_DONE)
         return code;
     args->measure.context = args->data.context;
-    if (gm_measure_model(loaded.model, loaded.data, &args->measure, &text, &err) != GM_OK)
+    args->measure.details = !args->brief;
+    args->measure.callback = measure_progress;
+    args->measure.user = &progress;
+    gm_status status = gm_measure_model(loaded.model, loaded.data, &args->measure, &text, &err);
+    cli_progress_end();
+    if (status == GM_OK && args->out)
+        status = gm_measure_write(text, args->out, args->force, &err);
+    if (status == GM_OK)
+        measure_show(args, text);
+    else
         code = cli_fail(command, &err);
-    else if (args->common.json)
-        printf("%s\n", text);
-    else {
-        json_t *root = json_loads(text, 0, NULL);
-        print_summary(root);
-        json_decref(root);
-    }
     free(text);
     cli_unload(&loaded);
     return code;
@@ -91,9 +92,10 @@ const cli_command cli_command_measure = {
     .operands = "MODEL",
     .operands_min = 1,
     .operands_max = 1,
-    .about = "Measures the activations of the model in folder MODEL on the validation split of some data. docs/numerics.md defines\n"
-             "every metric.",
-    .example = "ghostmax measure lab/runs/softmax-s1 --data stories --json",
+    .about = "Measures the activations and weights of MODEL (a folder or file) on the validation split of some data, in one pass whose\n"
+             "memory does not grow with --sequences. docs/numerics.md defines every metric, docs/replication.md names their sources.\n"
+             "The same file gives the same bits; with --isa ref whatever --batch and --threads are.",
+    .example = "ghostmax measure stories260K.bin --tokenizer tok512.bin --data tinystories.txt --out measured",
     .size = sizeof(measure_args),
     .groups = measure_groups,
     .defaults = measure_defaults,

@@ -123,7 +123,7 @@ gm_head_summary gm_head_stats_summary(const gm_head_stats *s, gm_positions posit
 
 /* ---- the largest values of all ------------------------------------------------------------------------------------------------- */
 
-enum { GM_LARGEST_BEFORE = 8, GM_LARGEST_AFTER = 4, GM_LARGEST_AROUND = GM_LARGEST_BEFORE + 1 + GM_LARGEST_AFTER };
+enum { GM_LARGEST_BEFORE = 16, GM_LARGEST_AFTER = 8, GM_LARGEST_AROUND = GM_LARGEST_BEFORE + 1 + GM_LARGEST_AFTER };
 
 typedef struct gm_large_value {
     float value;
