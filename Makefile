@@ -5,7 +5,9 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 PREFIX ?= /usr/local
 CONFIGURE = cmake -S . -DCMAKE_INSTALL_PREFIX=$(PREFIX)
 
-.PHONY: all build setup demo test table install clean format asan ubsan clang help
+SECONDS ?= 60
+
+.PHONY: all build setup demo test table install clean format asan ubsan clang fuzz help
 
 all: build ## install what is missing and build build/ghostmax
 
@@ -42,6 +44,11 @@ ubsan: ## every test under the undefined-behaviour sanitizer
 clang: ## every test of a build by clang
 	@$(MAKE) checked NAME=clang FLAGS="-DCMAKE_C_COMPILER=clang"
 
+fuzz: ## libFuzzer, SECONDS (default 60) on each format's reader
+	@tools/setup.sh build tools
+	@$(CONFIGURE) -B build-fuzz -DCMAKE_C_COMPILER=clang -DGM_FUZZ=ON
+	@tools/run_fuzz.sh build-fuzz $(JOBS) $(SECONDS)
+
 .PHONY: checked
 checked:
 	@tools/setup.sh build test
@@ -54,7 +61,7 @@ format: ## clang-format on every C file
 	@tools/format.sh
 
 clean: ## remove what was built
-	@rm -rf $(BUILD) build-asan build-ubsan build-clang
+	@rm -rf $(BUILD) build-asan build-ubsan build-clang build-fuzz
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile

@@ -638,8 +638,24 @@ static uint32_t type_number(gm_dtype dtype) {
     return type;
 }
 
+/* The caller's, when it has put that key; 0: not a good one. */
+static size_t alignment_of(const gm_gguf_writer *w) {
+    for (int64_t i = 0; i < w->value_count; i++) {
+        const char *at = w->meta.data + w->value_at[i], *key = at + 8;
+        uint64_t size;
+        uint32_t type, value;
+        memcpy(&size, at, 8);
+        if (size != sizeof alignment_key - 1 || memcmp(key, alignment_key, size) != 0)
+            continue;
+        memcpy(&type, key + size, 4);
+        memcpy(&value, key + size + 4, 4);
+        return type == GM_GGUF_U32 && value <= ALIGNMENT_MAX && !(value & (value - 1)) ? value : 0;
+    }
+    return ALIGNMENT;
+}
+
 /* All before the data. */
-static void put_header(gm_text *text, const gm_gguf_writer *w) {
+static void put_header(gm_text *text, const gm_gguf_writer *w, size_t alignment) {
     put_u32(text, MAGIC);
     put_u32(text, VERSION);
     put_u64(text, (uint64_t)w->tensor_count);
@@ -655,13 +671,16 @@ static void put_header(gm_text *text, const gm_gguf_writer *w) {
         put_u64(text, (uint64_t)s->rows);
         put_u32(text, type_number(s->dtype));
         put_u64(text, at);
-        at += source_bytes(s) + padding(source_bytes(s), ALIGNMENT);
+        at += source_bytes(s) + padding(source_bytes(s), alignment);
     }
 }
 
-static void write_padding(gm_writer *out, size_t at) {
-    static const uint8_t zeros[ALIGNMENT];
-    gm_writer_put(out, zeros, padding(at, ALIGNMENT));
+static void write_padding(gm_writer *out, size_t at, size_t alignment) {
+    static const uint8_t zeros[4096];
+    for (size_t left = padding(at, alignment), n; left > 0; left -= n) {
+        n = GM_MIN(left, sizeof zeros);
+        gm_writer_put(out, zeros, n);
+    }
 }
 
 enum { CHUNK_BYTES = 1 << 20 };
@@ -681,7 +700,6 @@ static gm_status write_tensor(gm_writer *out, const gm_gguf_source *s, gm_error 
         gm_writer_put(out, buffer, (size_t)count * row_bytes);
     }
     gm_free(buffer);
-    write_padding(out, source_bytes(s));
     return good ? GM_OK
                 : gm_fail(err, GM_EINVAL, "tensor '%s' has a number that %s cannot hold; use %s", s->name, gm_dtype_name(s->dtype),
                           s->dtype == GM_DTYPE_F16 ? "bf16 or f32" : "f32");
@@ -689,13 +707,20 @@ static gm_status write_tensor(gm_writer *out, const gm_gguf_source *s, gm_error 
 
 static gm_status write_all(gm_gguf_writer *w, gm_writer *out, gm_error *err) {
     gm_text header = {0};
-    put_header(&header, w);
+    if (w->meta.failed)
+        return gm_fail_memory(err, w->meta.size);
+    const size_t alignment = alignment_of(w);
+    if (!alignment)
+        return gm_fail(err, GM_EINVAL, "%s must be a power of two up to %d, as a u32", alignment_key, ALIGNMENT_MAX);
+    put_header(&header, w, alignment);
     gm_writer_put(out, header.data, header.size);
-    write_padding(out, header.size);
-    gm_status status = header.failed || w->meta.failed ? gm_fail_memory(err, w->meta.size) : GM_OK;
+    write_padding(out, header.size, alignment);
+    gm_status status = header.failed ? gm_fail_memory(err, w->meta.size) : GM_OK;
     gm_text_free(&header);
-    for (int64_t i = 0; status == GM_OK && i < w->tensor_count; i++)
+    for (int64_t i = 0; status == GM_OK && i < w->tensor_count; i++) {
         status = write_tensor(out, &w->tensors[i].source, err);
+        write_padding(out, source_bytes(&w->tensors[i].source), alignment);
+    }
     return status;
 }
 

@@ -1,0 +1,174 @@
+#!/usr/bin/env python3
+"""Makes the fuzz targets' files, tests/fuzz/corpus/<format>/, byte by byte and without our code or any package. Small numbers that every
+type can hold, so that a changed byte says where it went. A file named bad_... must be refused, any other one accepted.
+Usage: tools/make_fuzz_corpus.py"""
+import json
+import pathlib
+import struct
+
+CORPUS = pathlib.Path(__file__).resolve().parent.parent / "tests/fuzz/corpus"
+
+
+def write(name, data):
+    path = CORPUS / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+def floats(count, first=0):
+    return b"".join(struct.pack("<f", ((first + i) % 13 - 6) / 8) for i in range(count))
+
+
+def halves(count):
+    return b"".join(struct.pack("<e", (i % 13 - 6) / 8) for i in range(count))
+
+
+# ---- safetensors
+
+
+def safetensors(tensors, metadata=None, offsets=None):
+    header, at = {}, 0
+    if metadata:
+        header["__metadata__"] = metadata
+    for i, (name, dtype, shape, data) in enumerate(tensors):
+        begin = at if offsets is None else offsets[i]
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [begin, begin + len(data)]}
+        at += len(data)
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + b"".join(data for _, _, _, data in tensors)
+
+
+three = [("a", "F32", [2, 3], floats(6)), ("b", "F16", [4], halves(4)), ("c", "BF16", [2, 1], floats(2)[2:4] + floats(2)[6:8])]
+write("safetensors/three.safetensors", safetensors(three, {"format": "pt"}))
+write("safetensors/mask.safetensors", safetensors([("mask", "BOOL", [], b"\1"), ("none", "F32", [0, 7], b"")]))
+write("safetensors/bad_overlap.safetensors", safetensors([("a", "F32", [2], floats(2)), ("b", "F32", [2], floats(2))], offsets=[0, 4]))
+
+# ---- GGUF
+
+U8, I8, U16, I16, U32, I32, F32, BOOL, TEXT, ARRAY, U64, I64, F64 = range(13)
+FIXED = {U8: "<B", I8: "<b", U16: "<H", I16: "<h", U32: "<I", I32: "<i", F32: "<f", BOOL: "<B", U64: "<Q", I64: "<q", F64: "<d"}
+
+
+def text(value):
+    value = value.encode()
+    return struct.pack("<Q", len(value)) + value
+
+
+def payload(kind, value):
+    if kind == TEXT:
+        return text(value)
+    if kind == ARRAY:
+        element, values = value
+        return struct.pack("<IQ", element, len(values)) + b"".join(payload(element, v) for v in values)
+    return struct.pack(FIXED[kind], value)
+
+
+def gguf(values, tensors, alignment=32, version=3, offsets=None):
+    head = b"GGUF" + struct.pack("<IQQ", version, len(tensors), len(values))
+    for key, kind, value in values:
+        head += text(key) + struct.pack("<I", kind) + payload(kind, value)
+    at, data = 0, b""
+    for i, (name, shape, kind, content) in enumerate(tensors):
+        head += text(name) + struct.pack("<I", len(shape)) + b"".join(struct.pack("<Q", n) for n in shape)
+        head += struct.pack("<IQ", kind, at if offsets is None else offsets[i])
+        content += bytes(-len(content) % alignment)
+        data += content
+        at += len(content)
+    return head + (bytes(-len(head) % alignment) + data if tensors else b"")
+
+
+every = [("u8", U8, 200), ("i8", I8, -3), ("u16", U16, 60000), ("i16", I16, -300), ("u32", U32, 4000000000), ("i32", I32, -70000),
+         ("f32", F32, 0.1), ("bool", BOOL, 1), ("text", TEXT, "caf\u00e9"), ("empty", TEXT, ""), ("u64", U64, 1 << 63), ("i64", I64, -5),
+         ("f64", F64, 1e-300), ("texts", ARRAY, (TEXT, ["a", "", "bc"])), ("ints", ARRAY, (I32, [1, -2, 3])),
+         ("bools", ARRAY, (BOOL, [0, 1])), ("nested", ARRAY, (ARRAY, [(U8, [1, 2]), (TEXT, ["x"]), (ARRAY, [(F32, [])])]))]
+q8 = b"".join(struct.pack("<e", 0.5) + bytes(range(b, b + 32)) for b in (0, 100))
+kinds = [("f32", [3, 2], 0, floats(6)), ("f16", [5], 1, halves(5)), ("bf16", [2, 2], 30, floats(2)), ("q8", [32, 2], 8, q8),
+         ("q4", [32], 2, bytes(18)), ("cube", [2, 1, 2, 1], 0, floats(4))]
+write("gguf/every.gguf", gguf(every, kinds))
+write("gguf/version2.gguf", gguf(every[:3], kinds[:1], version=2))
+write("gguf/aligned8.gguf", gguf([("general.alignment", U32, 8)], kinds[:3], alignment=8))
+write("gguf/empty.gguf", gguf([], []))
+write("gguf/bad_twice.gguf", gguf([("a", U8, 1), ("a", U8, 1)], []))
+write("gguf/bad_tensor_twice.gguf", gguf([], [kinds[0], kinds[0]]))
+write("gguf/bad_overlap.gguf", gguf([], kinds[:2], offsets=[0, 0]))
+write("gguf/bad_order.gguf", gguf([], kinds[:2], offsets=[32, 0]))
+write("gguf/bad_deep.gguf", gguf([("a", ARRAY, (ARRAY, [(ARRAY, [(ARRAY, [(ARRAY, [(ARRAY, [(U8, [])])])])])]))], []))
+
+# ---- models in GGUF: one block of width 4, two heads
+
+
+def model(architecture, keys, names, more=(), config=None, kind=0):
+    values = [("general.architecture", TEXT, architecture)]
+    values += [(f"{architecture}.{key}", F32 if isinstance(value, float) else U32, value) for key, value in keys.items()]
+    if config:
+        values.append(("ghostmax.config", TEXT, json.dumps(config)))
+    tensors = []
+    for name, shape in names.items():
+        count = shape[0] * (shape[1] if len(shape) == 2 else 1)
+        f16 = kind == 1 and len(shape) == 2
+        tensors.append((name, shape, 1 if f16 else 0, halves(count) if f16 else floats(count, len(tensors))))
+    return gguf(values, tensors + list(more))
+
+
+sizes = {"context_length": 5, "embedding_length": 4, "block_count": 1, "feed_forward_length": 3, "attention.head_count": 2}
+llama_keys = sizes | {"attention.head_count_kv": 1, "attention.layer_norm_rms_epsilon": 1e-5, "rope.freq_base": 10000.0}
+llama = {"token_embd.weight": [4, 3], "output_norm.weight": [4], "blk.0.attn_norm.weight": [4], "blk.0.ffn_norm.weight": [4],
+         "blk.0.attn_q.weight": [4, 4], "blk.0.attn_k.weight": [4, 2], "blk.0.attn_v.weight": [4, 2], "blk.0.attn_output.weight": [4, 4],
+         "blk.0.ffn_gate.weight": [4, 3], "blk.0.ffn_up.weight": [4, 3], "blk.0.ffn_down.weight": [3, 4]}
+gpt2 = {"token_embd.weight": [4, 3], "position_embd.weight": [4, 5], "output_norm.weight": [4], "output_norm.bias": [4]}
+for name, rows, cols in (("attn_norm", 4, 0), ("ffn_norm", 4, 0), ("attn_qkv", 12, 4), ("attn_output", 4, 4), ("ffn_up", 3, 4),
+                         ("ffn_down", 4, 3)):
+    gpt2[f"blk.0.{name}.weight"] = [cols, rows] if cols else [rows]
+    gpt2[f"blk.0.{name}.bias"] = [rows]
+own = {"architectures": ["GhostmaxForCausalLM"], "model_type": "ghostmax_llama", "vocab_size": 3, "max_position_embeddings": 5,
+       "hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 2, "intermediate_size": 3,
+       "rms_norm_eps": 1e-05, "rope_theta": 10000.0, "tie_word_embeddings": True, "hidden_act": "silu",
+       "attention": {"variant": "sink", "sink": "learned", "gate": "none"}}
+write("gguf_model/llama.gguf", model("llama", llama_keys, llama))
+write("gguf_model/llama_f16_untied.gguf", model("llama", llama_keys, llama | {"output.weight": [4, 3]}, kind=1))
+write("gguf_model/llama_rope_freqs.gguf", model("llama", llama_keys, llama, [("rope_freqs.weight", [1], 0, struct.pack("<f", 1))]))
+write("gguf_model/gpt2.gguf", model("gpt2", sizes | {"attention.layer_norm_epsilon": 1e-5}, gpt2))
+write("gguf_model/own.gguf", model("ghostmax_llama", llama_keys, llama | {"blk.0.attn_sinks.weight": [2]}, config=own))
+write("gguf_model/bad_variant.gguf", model("llama", llama_keys, llama | {"blk.0.attn_sinks.weight": [2]}, config=own))
+write("gguf_model/bad_key.gguf", model("llama", llama_keys | {"attention.sliding_window": 2}, llama))
+
+# ---- llama2.c: width 4, hidden 3, one block, two heads (one key/value), 3 tokens, context 5
+
+header = struct.pack("<7i", 4, 3, 1, 2, 1, 3, 5)
+weights = 3 * 4 + 4 + 16 + 8 + 8 + 16 + 4 + 12 + 12 + 12 + 4
+write("llama2c/version0.bin", header + floats(weights) + bytes(4 * 5 * 2))
+write("llama2c/version0_untied.bin", struct.pack("<7i", 4, 3, 1, 2, 1, -3, 5) + floats(weights) + bytes(4 * 5 * 2) + floats(12))
+write("llama2c/version1.bin", (b"24ka" + struct.pack("<i", 1) + header + b"\1").ljust(256, b"\0") + floats(weights))
+
+# ---- llama2.c's tokenizer.bin
+
+
+def key(score, value):
+    return struct.pack("<fi", score, len(value)) + value
+
+
+special = key(0, b"<unk>") + key(0, b"\n<s>\n") + key(0, b"\n</s>\n")
+byte_keys = b"".join(key(0, b"<0x%02X>" % i) for i in range(256))
+joined = b"".join(key(-i, k) for i, k in enumerate((b" ", b"a", b"b", "\u00e9".encode(), b" a", b"ab", b" ab")))
+write("llama2c_tokens/small.bin", struct.pack("<i", 7) + special + byte_keys + joined)
+
+# ---- config.json
+
+gpt2_config = {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "vocab_size": 3, "n_positions": 5, "n_embd": 4, "n_layer": 1,
+               "n_head": 2, "n_inner": 3, "activation_function": "gelu_new", "layer_norm_epsilon": 1e-05, "attn_pdrop": 0.1}
+opt = {"architectures": ["OPTForCausalLM"], "model_type": "opt", "vocab_size": 3, "max_position_embeddings": 5, "hidden_size": 4,
+       "num_hidden_layers": 1, "num_attention_heads": 2, "ffn_dim": 3, "activation_function": "relu", "do_layer_norm_before": True}
+plain = {k: v for k, v in own.items() if k != "attention"}
+family = {k: v for k, v in plain.items() if k not in ("architectures", "model_type", "head_dim")}
+llama3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+configs = {
+    "gpt2": gpt2_config, "opt": opt, "own": own, "llama": plain | {"architectures": ["LlamaForCausalLM"], "model_type": "llama"},
+    "llama3": plain | {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "rope_scaling": llama3},
+    "mistral": family | {"architectures": ["MistralForCausalLM"], "model_type": "mistral", "sliding_window": None},
+    "qwen2": family | {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "use_sliding_window": False},
+    "qwen3": family | {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "head_dim": 6},
+    "bad_key": gpt2_config | {"attention_scale": 3}, "bad_width": gpt2_config | {"n_head": 3},
+}
+for name, config in configs.items():
+    write(f"config/{name}.json", json.dumps(config, indent=1).encode() + b"\n")
+write("config/bad_twice.json", b'{"model_type": "gpt2", "model_type": "opt"}\n')
