@@ -31,6 +31,8 @@ static const char *key_fault(const gm_llama2c_key *key, int64_t id) {
     }
     if (key->size > GM_KEY_MAX)
         return "is too long";
+    if (memchr(key->text, 0, key->size))
+        return "has a zero byte"; /* which tokenizer.json could not hold */
     for (size_t at = 0; at < key->size;) {
         utf8proc_int32_t c;
         utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)key->text + at, (utf8proc_ssize_t)(key->size - at), &c);
