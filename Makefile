@@ -7,7 +7,7 @@ CONFIGURE = cmake -S . -DCMAKE_INSTALL_PREFIX=$(PREFIX)
 
 SECONDS ?= 60
 
-.PHONY: all build setup demo test table install clean format asan ubsan clang fuzz help
+.PHONY: all build setup demo test test-interop table install clean format asan ubsan clang fuzz help
 
 all: build ## install what is missing and build build/ghostmax
 
@@ -27,6 +27,10 @@ test: ## install what is missing, build, run every test
 	@tools/setup.sh --optional tools
 	@$(MAKE) build
 	@tools/run_tests.sh $(BUILD) $(JOBS)
+
+test-interop: build ## our files in llama.cpp, transformers and the like (installs them in build/interop: minutes)
+	@tools/setup.sh --optional interop
+	@tools/run_interop.sh . $(BUILD)
 
 table: build ## the longer recorded run of README's table
 	@tools/make_table.sh $(BUILD)/ghostmax
@@ -64,4 +68,4 @@ clean: ## remove what was built
 	@rm -rf $(BUILD) build-asan build-ubsan build-clang build-fuzz
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile

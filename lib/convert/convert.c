@@ -53,7 +53,7 @@ typedef struct job {
 static gm_status write_hf(const job *j, gm_error *err) {
     char path[1024];
     int32_t bos = j->result->zero_tokens ? j->result->zero_token : j->t ? gm_tokenizer_bos(j->t) : -1;
-    GM_TRY(gm_model_save(j->m, j->out, err));
+    GM_TRY(gm_model_save_as(j->m, j->out, j->o->dtype, j->o->max_shard_bytes, err));
     GM_TRY(gm_hf_folder_tokens(j->out, bos, j->t ? gm_tokenizer_eos(j->t) : -1, j->result->zero_token, err));
     if (!j->t)
         return GM_OK;
