@@ -83,6 +83,8 @@ typedef struct cli_loaded {
     gm_data *data;
     char tokenizer_path[1024];
 } cli_loaded;
+/* gm_model_load, with a warning on stderr for every tensor that holds NaN or infinities. */
+gm_status cli_load_model(gm_model **out, const gm_ctx *ctx, const char *path, gm_error *err);
 int cli_load(cli_loaded *loaded, const cli_command *command, const cli_common *common, gm_data_options *data);
 void cli_unload(cli_loaded *loaded);
 /* GM_EINVAL where the data's tokenizer has tokens that the model has not. */

@@ -136,6 +136,61 @@ static int show_model(const cli_command *command, const info_args *args) {
     return CLI_DONE;
 }
 
+/* ---- a file or folder -------------------------------------------------------------------------------------------------------- */
+
+static void print_value(const char *key, json_t *value) {
+    char number[32];
+    if (json_is_integer(value) && json_integer_value(value) >= 100000) {
+        cli_format_count(number, sizeof number, (double)json_integer_value(value));
+        printf("%lld (%s)", (long long)json_integer_value(value), number);
+    } else if (json_is_string(value)) {
+        printf("%s", json_string_value(value));
+    } else if (json_is_boolean(value)) {
+        printf("%s", json_is_true(value) ? "yes" : "no");
+    } else if (json_is_number(value)) {
+        printf("%.6g", json_number_value(value));
+    } else if (json_is_array(value)) {
+        size_t i;
+        json_t *element;
+        json_array_foreach(value, i, element) {
+            printf("%s", i ? ", " : "");
+            print_value(key, element);
+        }
+    } else if (json_is_object(value)) {
+        const char *name, *comma = "";
+        json_t *field;
+        json_object_foreach(value, name, field) {
+            printf("%s%s ", comma, name);
+            print_value(name, field);
+            comma = ", ";
+        }
+    } else {
+        printf("none");
+    }
+}
+
+static int show_file(const cli_command *command, const info_args *args) {
+    gm_error err = {0};
+    char *json;
+    if (gm_file_describe(args->common.operands[0], &json, &err) != GM_OK)
+        return cli_fail(command, &err);
+    json_t *root = json_loads(json, 0, NULL);
+    free(json);
+    if (args->common.json) {
+        cli_print_json(root);
+        return CLI_DONE;
+    }
+    const char *key;
+    json_t *value;
+    json_object_foreach(root, key, value) {
+        printf("%-18s ", key);
+        print_value(key, value);
+        printf("\n");
+    }
+    json_decref(root);
+    return CLI_DONE;
+}
+
 /* ---- lists ------------------------------------------------------------------------------------------------------------------ */
 
 static void print_lists_json(const info_args *args) {
@@ -171,6 +226,12 @@ static void print_lists_json(const info_args *args) {
 static int info_run(const cli_command *command, void *arguments) {
     const info_args *args = arguments;
     bool lists = args->presets || args->variants || args->sources;
+    if (args->common.operand_count > 0) {
+        if (!lists && !args->model && !*args->shape.text)
+            return show_file(command, args);
+        cli_error(command->name, "a file describes itself: --model, dimensions and lists go without '%s'", args->common.operands[0]);
+        return CLI_USAGE;
+    }
     if (lists && args->common.json) {
         print_lists_json(args);
         return CLI_DONE;
@@ -192,11 +253,14 @@ static int info_run(const cli_command *command, void *arguments) {
 
 const cli_command cli_command_info = {
     .name = "info",
-    .summary = "this build and machine; a model's size and cost; what is built in",
-    .operands = "",
-    .about = "Without options: version, kernels and threads. With --model: every tensor's shape, the parameter count, FLOPs per token\n"
-             "and memory, before anything is allocated.",
-    .example = "ghostmax info --model gpt2-mini --attention softmax1+gated --layers 12 --batch 16",
+    .summary = "what a file or folder is; this build and machine; a preset's size and cost; what is built in",
+    .operands = "[FILE|DIR]",
+    .operands_max = 1,
+    .about =
+        "With a file or folder: what it is. Models (Hugging Face folders, safetensors, GGUF, llama2.c), tokenizers, token files, runs and\n"
+        "labs; weights are not read, so it takes no time. With --model: every tensor's shape, the parameter count, FLOPs per token and\n"
+        "memory, before anything is allocated. Without either: version, kernels and threads.",
+    .example = "ghostmax info my-model && ghostmax info --model gpt2-mini --attention softmax1+gated --layers 12 --batch 16",
     .size = sizeof(info_args),
     .groups = info_groups,
     .defaults = info_defaults,

@@ -88,7 +88,7 @@ static gm_status plan_new(train_args *args, gm_model_config *cfg, gm_error *err)
 
 /* A trained model's shape; data through its tokenizer, in sequences that it has room for. */
 static gm_status plan_surgery(train_args *args, cli_loaded *loaded, gm_model_config *cfg, gm_error *err) {
-    gm_status status = gm_model_load(&loaded->model, loaded->ctx, args->from, err);
+    gm_status status = cli_load_model(&loaded->model, loaded->ctx, args->from, err);
     if (status != GM_OK)
         return status;
     *cfg = *gm_model_config_of(loaded->model);

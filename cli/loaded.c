@@ -20,11 +20,31 @@ gm_status cli_check_tokenizer(const cli_loaded *loaded, gm_error *err) {
     return GM_EINVAL;
 }
 
+/* A model may be loaded to look at what went wrong in it; whoever did not mean to should know. */
+static void warn_nonfinite(const gm_model *m) {
+    gm_nonfinite list[4];
+    int count;
+    if (gm_model_nonfinite(m, list, 4, &count, NULL) != GM_OK)
+        return;
+    for (int i = 0; i < count && i < 4; i++)
+        cli_note("warning: tensor '%s' has %lld NaN and %lld infinite of %lld weights", list[i].tensor, (long long)list[i].nan,
+                 (long long)list[i].infinite, (long long)list[i].elements);
+    if (count > 4)
+        cli_note("warning: and %d more tensors", count - 4);
+}
+
+gm_status cli_load_model(gm_model **out, const gm_ctx *ctx, const char *path, gm_error *err) {
+    gm_status status = gm_model_load(out, ctx, path, err);
+    if (status == GM_OK)
+        warn_nonfinite(*out);
+    return status;
+}
+
 static gm_status load_all(cli_loaded *loaded, const cli_common *common, gm_data_options *data, gm_error *err) {
     const char *folder = common->operands[0];
     gm_status status = cli_context(&loaded->ctx, common, err);
     if (status == GM_OK)
-        status = gm_model_load(&loaded->model, loaded->ctx, folder, err);
+        status = cli_load_model(&loaded->model, loaded->ctx, folder, err);
     if (status != GM_OK || !data)
         return status;
     int64_t longest = gm_model_config_of(loaded->model)->context;

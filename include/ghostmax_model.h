@@ -265,6 +265,12 @@ gm_status gm_model_save(const gm_model *m, const char *folder, gm_error *err);
  * Errors: GM_EINVAL (a number that f16 cannot hold, by tensor; shard_bytes < 0), GM_EUNSUPPORTED (q8_0). */
 gm_status gm_model_save_as(const gm_model *m, const char *folder, gm_dtype dtype, int64_t shard_bytes, gm_error *err);
 
+/* What a file or folder is, as a JSON object (freed with free()): "kind" (model, weights, tokenizer, tokens, lab), "format", then what that
+ * kind has: family, attention, parameters, dimensions, types, files, bytes, tokenizer, training run ... Weights are not read: headers and
+ * structure only, but those wholly. Errors: GM_EIO, GM_EFORMAT (damaged), GM_EUNSUPPORTED (nothing known here). Test:
+ * tests/cli/cli_info.py */
+gm_status gm_file_describe(const char *path, char **json, gm_error *err);
+
 typedef struct gm_nonfinite {
     char tensor[96]; /* by its name in a Hugging Face folder, whatever the model was read from */
     int64_t nan, infinite, elements;

@@ -76,6 +76,9 @@ static inline int32_t gm_corpus_token(const gm_corpus *c, int64_t i) {
 bool gm_token_file_is(const gm_file *file);
 /* Takes c->file over: fills tokenizer, tokens, grains, hash. */
 gm_status gm_token_file_read(gm_corpus *c, gm_tokenizer **tokenizer, gm_error *err);
+/* Its header and tokenizer alone. */
+gm_status gm_token_file_header(const gm_file *file, int64_t *count, int64_t *text_bytes, int *width, gm_tokenizer **tokenizer,
+                               gm_error *err);
 gm_status gm_token_file_write(const gm_corpus *c, const gm_tokenizer *tokenizer, const char *path, gm_error *err);
 
 #endif

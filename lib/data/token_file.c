@@ -94,6 +94,18 @@ gm_status gm_token_file_read(gm_corpus *c, gm_tokenizer **tokenizer, gm_error *e
     return GM_OK;
 }
 
+gm_status gm_token_file_header(const gm_file *f, int64_t *count, int64_t *text_bytes, int *width, gm_tokenizer **tokenizer, gm_error *err) {
+    header h = {0};
+    if (f->size >= sizeof h)
+        memcpy(&h, f->data, sizeof h);
+    if (h.version != 1 || h.tokenizer_bytes > f->size - sizeof h || h.count > INT64_MAX || h.text_bytes > INT64_MAX)
+        return gm_fail_at(err, GM_EFORMAT, 0, "token file '%s' is cut off, altered or of another version; write it again", f->path);
+    *count = (int64_t)h.count;
+    *text_bytes = (int64_t)h.text_bytes;
+    *width = (int)h.width;
+    return gm_tokenizer_parse(tokenizer, (const char *)f->data + sizeof h, h.tokenizer_bytes, err);
+}
+
 gm_status gm_token_file_write(const gm_corpus *c, const gm_tokenizer *t, const char *path, gm_error *err) {
     const gm_grain *end = &c->grains[c->grain_count];
     gm_text rest = {0}; /* tokenizer and grains */

@@ -273,6 +273,23 @@ int64_t gm_tensor_offset(const gm_safetensors *s, const gm_tensor *t) {
     return (int64_t)(home_of(s, t)->data_at + t->begin);
 }
 
+void gm_safetensors_types(const gm_safetensors *s, char *dst, size_t size) {
+    double elements[GM_COUNT(types)] = {0};
+    for (int i = 0; i < s->count; i++)
+        elements[s->tensors[i].dtype] += (double)s->tensors[i].elements;
+    size_t n = 0;
+    *dst = 0;
+    for (;;) {
+        int most = 0;
+        for (int i = 1; i < GM_COUNT(types); i++)
+            most = elements[i] > elements[most] ? i : most;
+        if (elements[most] == 0 || n >= size)
+            return;
+        n += (size_t)snprintf(dst + n, size - n, "%s%s", n ? ", " : "", types[most].name);
+        elements[most] = 0;
+    }
+}
+
 gm_status gm_tensor_check(const gm_safetensors *s, const gm_tensor *t, gm_error *err) {
     if (types[t->dtype].dtype < 0)
         return gm_fail_at(err, GM_EUNSUPPORTED, gm_tensor_offset(s, t),

@@ -75,6 +75,8 @@ gm_status gm_safetensors_write(const char *path, const gm_tensor_source *tensors
  * model-00001-of-00002.safetensors ..., model.safetensors.index.json. */
 gm_status gm_safetensors_write_shards(const char *folder, const gm_tensor_source *tensors, int count, const char *const *metadata,
                                       int64_t shard_bytes, gm_error *err);
+/* The types of all tensors, the one with most elements first: "BF16, F32". */
+void gm_safetensors_types(const gm_safetensors *s, char *dst, size_t size);
 /* For shards.c: makes by_name of tensors. */
 gm_status gm_safetensors_sort(gm_safetensors *s, gm_error *err);
 #define GM_SAFETENSORS_INDEX "model.safetensors.index.json"

@@ -182,3 +182,15 @@ gm_status gm_llama2c_load(gm_model **out, const gm_ctx *ctx, const gm_file *file
     }
     return status;
 }
+
+gm_status gm_llama2c_header(gm_model_config *cfg, int *version, const gm_file *file, gm_error *err) {
+    bool magic = has_magic(file);
+    header h = {0};
+    if (file->size >= (magic ? HEADER_1_BYTES : HEADER_0_BYTES))
+        header_read(&h, file, magic);
+    *version = h.version;
+    *cfg = config_of(&h);
+    if (config_check(cfg, NULL) != GM_OK)
+        return gm_fail_at(err, GM_EFORMAT, 0, "%s: the header (from byte 0) holds no model's sizes; get it again", file->path);
+    return GM_OK;
+}

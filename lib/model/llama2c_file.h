@@ -11,4 +11,7 @@ bool gm_llama2c_is(const gm_file *file);
  * GM_EUNSUPPORTED (a version or rotary table that this library has not), GM_ENOMEM. */
 gm_status gm_llama2c_load(gm_model **out, const gm_ctx *ctx, const gm_file *file, gm_error *err);
 
+/* What the header says, whatever follows it; *cfg is checked. Errors: GM_EFORMAT. */
+gm_status gm_llama2c_header(gm_model_config *cfg, int *version, const gm_file *file, gm_error *err);
+
 #endif

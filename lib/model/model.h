@@ -142,6 +142,17 @@ gm_status gm_model_rope_reserve(gm_model *m, int64_t positions, gm_error *err);
 gm_status gm_model_allocate(gm_model **out, const gm_ctx *ctx, const gm_model_config *cfg, gm_error *err);
 /* The same without room for some parameters: `without` has bits 1u << slot. Forward passes with a provider for them, nothing else. */
 gm_status gm_model_allocate_without(gm_model **out, const gm_ctx *ctx, const gm_model_config *cfg, uint64_t without, gm_error *err);
+
+/* What gm_model_load would load from a Hugging Face folder or safetensors file, without reading weights: everything is checked but the
+ * data. Errors: as gm_model_load's. */
+typedef struct gm_model_files {
+    gm_model_config cfg;
+    char types[64];     /* "F32", "BF16, F32": most elements first */
+    int files, tensors; /* of weights */
+    int64_t bytes;      /* of those files */
+} gm_model_files;
+gm_status gm_model_inspect(gm_model_files *out, const char *path, gm_error *err);
+
 /* Draws every parameter from (seed, tensor name, element). */
 void gm_params_init(gm_model *m, uint64_t seed);
 

@@ -344,23 +344,6 @@ static void read_weights(gm_model *m, const gm_safetensors *s, const file_tensor
     }
 }
 
-static gm_status load_weights(gm_model **out, const gm_ctx *ctx, const gm_model_config *cfg, const char *path, bool index, gm_error *err) {
-    gm_safetensors s;
-    file_tensor *tensors = NULL;
-    int count;
-    GM_TRY(index ? gm_safetensors_open_index(&s, path, err) : gm_safetensors_open(&s, path, err));
-    gm_status status;
-    GM_TRY_GOTO(tensors_of(&tensors, &count, cfg, err));
-    GM_TRY_GOTO(check_tensors(&s, tensors, count, cfg, err)); /* before memory is taken for what a config merely claims */
-    GM_TRY_GOTO(gm_safetensors_verify(&s, ctx->threads, err));
-    GM_TRY_GOTO(gm_model_allocate(out, ctx, cfg, err));
-    read_weights(*out, &s, tensors, count);
-done:
-    gm_free(tensors);
-    gm_safetensors_close(&s);
-    return status;
-}
-
 /* Which files a path means; others are left "". */
 typedef struct model_paths {
     char folder[1024], config[1024], weights[1024];
@@ -418,6 +401,20 @@ static gm_status find_model(model_paths *p, const char *path, gm_error *err) {
     return folder ? find_weights(p, err) : GM_OK;
 }
 
+/* A set of files that holds exactly the model's tensors; nothing of their data is touched. *tensors is freed with gm_free. */
+static gm_status open_weights(gm_safetensors *s, file_tensor **tensors, int *count, const gm_model_config *cfg, const model_paths *paths,
+                              gm_error *err) {
+    GM_TRY(paths->index ? gm_safetensors_open_index(s, paths->weights, err) : gm_safetensors_open(s, paths->weights, err));
+    gm_status status = tensors_of(tensors, count, cfg, err);
+    if (status == GM_OK)
+        status = check_tensors(s, *tensors, *count, cfg, err);
+    if (status != GM_OK) {
+        gm_free(*tensors);
+        gm_safetensors_close(s);
+    }
+    return status;
+}
+
 /* Files of other formats, known by their content; *known: it was one. */
 static gm_status load_other(gm_model **out, const gm_ctx *ctx, const char *path, bool *known, gm_error *err) {
     gm_file file;
@@ -440,9 +437,41 @@ gm_status gm_model_load(gm_model **out, const gm_ctx *ctx, const char *path, gm_
         return GM_OK;
     model_paths paths;
     gm_model_config cfg;
+    gm_safetensors s;
+    file_tensor *tensors;
+    int count;
     GM_TRY(find_model(&paths, path, err));
     GM_TRY(gm_config_file_read(&cfg, paths.config, err));
-    return load_weights(out, ctx, &cfg, paths.weights, paths.index, err);
+    GM_TRY(open_weights(&s, &tensors, &count, &cfg, &paths, err)); /* before memory is taken for what a config merely claims */
+    gm_status status = gm_safetensors_verify(&s, ctx->threads, err);
+    if (status == GM_OK)
+        status = gm_model_allocate(out, ctx, &cfg, err);
+    if (status == GM_OK)
+        read_weights(*out, &s, tensors, count);
+    gm_free(tensors);
+    gm_safetensors_close(&s);
+    return status;
+}
+
+/* ---- looking without loading */
+
+gm_status gm_model_inspect(gm_model_files *out, const char *path, gm_error *err) {
+    *out = (gm_model_files){0};
+    model_paths paths;
+    gm_safetensors s;
+    file_tensor *tensors;
+    int count;
+    GM_TRY(find_model(&paths, path, err));
+    GM_TRY(gm_config_file_read(&out->cfg, paths.config, err));
+    GM_TRY(open_weights(&s, &tensors, &count, &out->cfg, &paths, err));
+    out->files = GM_MAX(s.shard_count, 1);
+    out->tensors = s.count;
+    for (int i = 0; i < out->files; i++)
+        out->bytes += (int64_t)(s.shard_count ? s.shards[i].file.size : s.file.size);
+    gm_safetensors_types(&s, out->types, sizeof out->types);
+    gm_free(tensors);
+    gm_safetensors_close(&s);
+    return GM_OK;
 }
 
 /* ---- weights that are no numbers */
