@@ -75,6 +75,9 @@ void cli_help_sources(FILE *out);
 void cli_help_variants(FILE *out);
 void cli_help_presets(FILE *out);
 
+/* gm_model_load, with a warning on stderr for every tensor that holds NaN or infinities. */
+gm_status cli_load_model(gm_model **out, const gm_ctx *ctx, const char *path, gm_error *err);
+
 /* A model from the folder named by the first operand, and (data not NULL) data through the tokenizer beside it. Returns an exit code;
  * when that is CLI_DONE, cli_unload frees. data->context 0 becomes the model's. */
 typedef struct cli_loaded {
@@ -83,8 +86,6 @@ typedef struct cli_loaded {
     gm_data *data;
     char tokenizer_path[1024];
 } cli_loaded;
-/* gm_model_load, with a warning on stderr for every tensor that holds NaN or infinities. */
-gm_status cli_load_model(gm_model **out, const gm_ctx *ctx, const char *path, gm_error *err);
 int cli_load(cli_loaded *loaded, const cli_command *command, const cli_common *common, gm_data_options *data);
 void cli_unload(cli_loaded *loaded);
 /* GM_EINVAL where the data's tokenizer has tokens that the model has not. */

@@ -106,8 +106,8 @@ static const char preset_says[] = "the preset's";
 #define COUNT(name, field, help) \
     { name, "N", help, CLI_COUNT, offsetof(cli_quant, field), 1, 1 << 20, preset_says }
 const cli_option cli_quant_options[] = {
-    {"preset", "NAME", "a published setting, listed below; the other options replace its parts", CLI_TEXT, offsetof(cli_quant, preset), 0, 0,
-     NULL},
+    {"preset", "NAME", "a published setting, listed below; the other options replace its parts", CLI_TEXT, offsetof(cli_quant, preset), 0,
+     0, NULL},
     BITS("weight-bits", weight_bits, "linear layers and norm gains: 2 to 16 bits, 0: f32"),
     BITS("activation-bits", activation_bits, "activations (attention's products too, where --attention-bits says nothing)"),
     BITS("attention-bits", attention_bits, "QK^T, attention weights, PV"),
@@ -120,7 +120,8 @@ const cli_option cli_quant_options[] = {
          "which activations do; tokens and groups have the range of the moment"),
     WORD("kv-per", "tensor|token|head|group", kv_grain, "which keys and values do [token]"),
     COUNT("group-size", group, "neighbours in a group (128)"),
-    WORD("weight-range", "minmax|mse|golden", weight_range, "absmax, the best of 100 candidates, or golden-section search on squared error"),
+    WORD("weight-range", "minmax|mse|golden", weight_range,
+         "absmax, the best of 100 candidates, or golden-section search on squared error"),
     WORD("activation-range", "minmax|running|percentile|mse|golden", activation_range,
          "of all calibration batches, running (momentum 0.9), percentiles of each batch, or by squared error"),
     NUMBER("percentile", percentile, 50, 100, "activation ranges by this percentile, e.g. 99.999"),

@@ -49,7 +49,8 @@ static gm_status check(const gm_quant_plan *plan, gm_error *err) {
     const gm_model *m = plan->model;
     GM_TRY(check_quantizer("weights", &o->weights, true, err));
     if (o->weights.asymmetric || o->weights.grain == GM_GRAIN_GROUP)
-        return gm_fail(err, GM_EUNSUPPORTED, "weights with zero points or in groups are simulated only; use signed grids per tensor or channel");
+        return gm_fail(err, GM_EUNSUPPORTED,
+                       "weights with zero points or in groups are simulated only; use signed grids per tensor or channel");
     if (plan->outliers)
         return gm_fail(err, GM_EUNSUPPORTED, "outlier columns in floating point are simulated only; leave them out to execute integers");
     for (int i = 0; i < GM_EXECUTED_LINEARS; i++) {

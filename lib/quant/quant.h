@@ -193,7 +193,8 @@ void gm_quant_executed_end(gm_quant_executed *e);
 /* The site whose grid a linear layer's input takes: weight is GM_P_WQKV, GM_P_WO, GM_P_W1 or GM_P_W2. */
 gm_site gm_quant_executed_input(const gm_quant_plan *plan, int weight);
 
-/* ---- a quantized model ---------------------------------------------------------------------------------------------------------------- */
+/* ---- a quantized model ----------------------------------------------------------------------------------------------------------------
+ */
 
 struct gm_quantized {
     gm_quant_plan plan;

@@ -24,14 +24,14 @@ typedef struct field {
 } field;
 #define FIELD(name, type) \
     { #name, FIELD_##type, offsetof(gm_quantizer, name) }
-static const field quantizer_fields[] = {FIELD(bits, BITS),         FIELD(grain, GRAIN), FIELD(group, COUNT),     FIELD(range, RANGE),
-                                         FIELD(percentile, REAL),   FIELD(margin, REAL), FIELD(asymmetric, FLAG), FIELD(dynamic, FLAG)};
+static const field quantizer_fields[] = {FIELD(bits, BITS),       FIELD(grain, GRAIN), FIELD(group, COUNT),     FIELD(range, RANGE),
+                                         FIELD(percentile, REAL), FIELD(margin, REAL), FIELD(asymmetric, FLAG), FIELD(dynamic, FLAG)};
 #undef FIELD
 #define FIELD(name, type) \
     { #name, FIELD_##type, offsetof(gm_quant_options, name) }
-static const field option_fields[] = {FIELD(linear_only, FLAG),        FIELD(attention_input, FLAG),    FIELD(smooth, SMOOTH),
-                                      FIELD(smooth_alpha, REAL),       FIELD(outlier_threshold, REAL),  FIELD(calibration_batches, COUNT),
-                                      FIELD(calibration_batch, COUNT), FIELD(sequences, COUNT),         FIELD(seed, COUNT)};
+static const field option_fields[] = {FIELD(linear_only, FLAG),        FIELD(attention_input, FLAG),   FIELD(smooth, SMOOTH),
+                                      FIELD(smooth_alpha, REAL),       FIELD(outlier_threshold, REAL), FIELD(calibration_batches, COUNT),
+                                      FIELD(calibration_batch, COUNT), FIELD(sequences, COUNT),        FIELD(seed, COUNT)};
 #undef FIELD
 
 /* The words of an enum; NULL: not one. */
@@ -150,7 +150,10 @@ static const struct preset {
     gm_quant_options (*options)(void); /* NULL: published(), with the three above */
 } presets[] = {
     {{"w8a8", "8 bits as published: absmax weights, running min-max activations, 16 batches", "arXiv 2306.12929, C.4"},
-     8, 8, GM_RANGE_MINMAX, NULL},
+     8,
+     8,
+     GM_RANGE_MINMAX,
+     NULL},
     {{"w6a8", "6-bit weights by MSE, 8-bit activations", "the same, Table 10"}, 6, 8, GM_RANGE_MSE, NULL},
     {{"w4a8", "4-bit weights by MSE, 8-bit activations", "the same, Table 10"}, 4, 8, GM_RANGE_MSE, NULL},
     {{"w6a6", "6 bits, weights by MSE", "the same, Table 10"}, 6, 6, GM_RANGE_MSE, NULL},
@@ -158,12 +161,21 @@ static const struct preset {
     {{"bert-paper", "BERT's: w8a8", "outlier-free-transformers 1e59744"}, 8, 8, GM_RANGE_MINMAX, NULL},
     {{"opt-paper", "OPT's: weights by MSE of 100 candidates with a margin of 0.5, percentile 99.999, 4 batches of 1",
       "outlier-free-transformers 1e59744, README"},
-     0, 0, 0, opt_paper},
+     0,
+     0,
+     0,
+     opt_paper},
     {{"llm-int8", "linear layers only: outlier features (6.0) in f32, the rest int8 per token and output", "arXiv 2208.07339"},
-     0, 0, 0, llm_int8},
+     0,
+     0,
+     0,
+     llm_int8},
     {{"smoothquant", "linear layers only: scales moved into the weights through the norms, alpha 0.5, then int8 per tensor",
       "arXiv 2211.10438"},
-     0, 0, 0, smoothquant},
+     0,
+     0,
+     0,
+     smoothquant},
 };
 
 const gm_quant_preset_info *gm_quant_preset_list(int index) {
@@ -181,8 +193,8 @@ gm_status gm_quant_preset(gm_quant_options *options, const char *name, gm_error 
         }
     }
     const char *nearest = gm_text_nearest(name, names);
-    return gm_fail(err, GM_EINVAL, "unknown quantization preset '%s'%s%s%s", name, nearest ? "; did you mean '" : "", nearest ? nearest : "",
-                   nearest ? "'?" : "");
+    return gm_fail(err, GM_EINVAL, "unknown quantization preset '%s'%s%s%s", name, nearest ? "; did you mean '" : "",
+                   nearest ? nearest : "", nearest ? "'?" : "");
 }
 
 void gm_quant_defaults(gm_quant_options *options) {
@@ -205,7 +217,7 @@ static json_t *fields_to_json(const void *base, const field *fields, int count) 
         const field *f = &fields[i];
         const void *at = (const char *)base + f->offset;
         const char *const *words = words_of(f->type);
-        json_t *value = words                     ? json_string(words[*(const int *)at])
+        json_t *value = words                    ? json_string(words[*(const int *)at])
                         : f->type == FIELD_BITS  ? json_integer(*(const int *)at)
                         : f->type == FIELD_COUNT ? json_integer((json_int_t) * (const int64_t *)at)
                         : f->type == FIELD_REAL  ? json_real(*(const double *)at)

@@ -298,16 +298,20 @@ static void test_weight_grids(void **state) {
     w[17] = -60.0f; /* an outlier that the search cuts off */
     for (int bits = 3; bits <= 8; bits++) {
         gm_quant_grid g[ROWS];
-        gm_weight_grids(ctx, g, w, ROWS, COLS, &(gm_quantizer){.bits = bits, .grain = GM_GRAIN_TENSOR, .range = GM_RANGE_MINMAX, .margin = 0.5});
+        gm_weight_grids(ctx, g, w, ROWS, COLS,
+                        &(gm_quantizer){.bits = bits, .grain = GM_GRAIN_TENSOR, .range = GM_RANGE_MINMAX, .margin = 0.5});
         assert_true(g[0].scale == gm_quant_symmetric(bits, 60.0f).scale);
-        gm_weight_grids(ctx, g, w, ROWS, COLS, &(gm_quantizer){.bits = bits, .grain = GM_GRAIN_CHANNEL, .range = GM_RANGE_MINMAX, .margin = 0.5});
+        gm_weight_grids(ctx, g, w, ROWS, COLS,
+                        &(gm_quantizer){.bits = bits, .grain = GM_GRAIN_CHANNEL, .range = GM_RANGE_MINMAX, .margin = 0.5});
         for (int r = 0; r < ROWS; r++)
             assert_true(g[r].scale == gm_quant_symmetric(bits, gm_inf_norm(ctx, w + r * COLS, COLS)).scale);
-        gm_weight_grids(ctx, g, w, ROWS, COLS, &(gm_quantizer){.bits = bits, .grain = GM_GRAIN_TENSOR, .range = GM_RANGE_MSE, .margin = 0.5});
+        gm_weight_grids(ctx, g, w, ROWS, COLS,
+                        &(gm_quantizer){.bits = bits, .grain = GM_GRAIN_TENSOR, .range = GM_RANGE_MSE, .margin = 0.5});
         NEAR(g[0].scale, searched_scale(w, ROWS * COLS, 60.0f, bits), 1e-6);
         if (bits == 3)
             assert_true(g[0].scale < 0.8f * gm_quant_symmetric(bits, 60.0f).scale);
-        gm_weight_grids(ctx, g, w, ROWS, COLS, &(gm_quantizer){.bits = bits, .grain = GM_GRAIN_CHANNEL, .range = GM_RANGE_MSE, .margin = 0.5});
+        gm_weight_grids(ctx, g, w, ROWS, COLS,
+                        &(gm_quantizer){.bits = bits, .grain = GM_GRAIN_CHANNEL, .range = GM_RANGE_MSE, .margin = 0.5});
         for (int r = 0; r < ROWS; r++) /* one search range for all rows: the matrix's */
             NEAR(g[r].scale, searched_scale(w + r * COLS, COLS, 60.0f, bits), 1e-6);
     }
