@@ -14,6 +14,7 @@
     COMMAND(train)            \
     COMMAND(eval)             \
     COMMAND(measure)          \
+    COMMAND(quantize)         \
     COMMAND(generate)         \
     COMMAND(convert)          \
     COMMAND(report)           \

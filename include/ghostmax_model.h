@@ -490,7 +490,7 @@ typedef enum gm_quant_mode { GM_QUANT_SIMULATED, GM_QUANT_EXECUTED } gm_quant_mo
 /* Calibrates m on data's training split. m must outlive *out and is untouched. Errors: GM_EINVAL (an option; more calibration sequences
  * than the text has: the line says how many there are), GM_EFORMAT (NaN or infinity in a weight or an activation, which is named),
  * GM_ENOMEM. Ownership: *out is the caller's, freed by gm_quantized_free. Test: tests/quant/test_quantized.c */
-gm_status gm_quantized_make(gm_quantized **out, const gm_model *m, const gm_data *data, const gm_quant_options *options, gm_error *err);
+gm_status gm_quantized_make(gm_quantized **out, gm_model *m, const gm_data *data, const gm_quant_options *options, gm_error *err);
 /* A folder of config.json and model.safetensors (docs/formats.md, quantized models). */
 gm_status gm_quantized_save(const gm_quantized *q, const char *folder, gm_error *err);
 bool gm_quantized_is(const char *path); /* does this folder hold one? */

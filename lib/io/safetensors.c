@@ -357,11 +357,17 @@ static bool source_is_plain(const gm_tensor_source *t) {
 }
 
 static size_t source_bytes(const gm_tensor_source *t) {
+    for (int i = 0; t->raw && i < GM_COUNT(types); i++) {
+        if (strcmp(types[i].name, t->raw_type) == 0)
+            return source_elements(t) * types[i].bytes;
+    }
     return gm_dtype_bytes(t->dtype, (int64_t)source_elements(t));
 }
 
 static const char *source_type(const gm_tensor_source *t) {
     int i = 0;
+    if (t->raw)
+        return t->raw_type;
     while (types[i].dtype != (int)t->dtype)
         i++;
     return types[i].name;
@@ -371,6 +377,8 @@ static const char *source_type(const gm_tensor_source *t) {
  * buffers (buffer: f32; bytes: those of the file's type). */
 static const void *source_data(const gm_tensor_source *t, float *buffer, uint8_t *bytes) {
     const float *data = t->data;
+    if (t->raw)
+        return t->raw;
     if (!source_is_plain(t)) {
         float *p = buffer;
         for (int64_t i = 0; i < t->rows; i++) {
@@ -424,6 +432,8 @@ static bool header_add_checksum(json_t *header, const gm_tensor_source *tensors,
 static gm_status check_source(const gm_tensor_source *t, const char *path, size_t *gathered, size_t *converted, gm_error *err) {
     if (t->rows < 1)
         return gm_fail(err, GM_EINVAL, "%s: tensor '%s' is empty", path, t->name);
+    if (t->raw)
+        return GM_OK;
     if (t->dtype == GM_DTYPE_Q8_0)
         return gm_fail(err, GM_EUNSUPPORTED, "%s: safetensors has no q8_0; choose f32, f16 or bf16", path);
     if (!source_is_plain(t))

@@ -64,7 +64,9 @@ typedef struct gm_tensor_source {
     const char *name;
     const float *data;
     int64_t rows, cols, row_stride, col_stride;
-    gm_dtype dtype; /* in the file: f32, f16, bf16 */
+    gm_dtype dtype;  /* in the file: f32, f16, bf16 */
+    const void *raw; /* not NULL: the bytes as they are, of this type ("I8") and shape; the rest says nothing then */
+    const char *raw_type;
 } gm_tensor_source;
 
 /* gm_safetensors_write -- write tensors in the given order, atomically; equal input gives equal bytes. metadata: key, value, key, value,

@@ -224,7 +224,13 @@ gm_status gm_model_save_as(const gm_model *m, const char *folder, gm_dtype dtype
     }
     for (int i = 0; i < count; i++) {
         const file_tensor *t = &tensors[i];
-        sources[i] = (gm_tensor_source){t->name, m->weights + t->offset, t->rows, t->cols, t->row_stride, t->col_stride, dtype};
+        sources[i] = (gm_tensor_source){.name = t->name,
+                                        .data = m->weights + t->offset,
+                                        .rows = t->rows,
+                                        .cols = t->cols,
+                                        .row_stride = t->row_stride,
+                                        .col_stride = t->col_stride,
+                                        .dtype = dtype};
     }
     config_text(fingerprint, &m->cfg);
     const char *metadata[] = {"format", "pt", config_key, fingerprint, NULL}; /* stock loaders ask for the first */

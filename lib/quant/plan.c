@@ -71,6 +71,12 @@ gm_status gm_quant_plan_layout(gm_quant_plan *plan, gm_error *err) {
     return GM_OK;
 }
 
+bool gm_quant_plan_shares_head(const gm_quant_plan *plan) {
+    const gm_quantizer *a = &plan->options.embeddings, *b = &plan->options.head;
+    return plan->model->cfg.tied && a->bits == b->bits && a->grain == b->grain && a->range == b->range && a->margin == b->margin &&
+           a->asymmetric == b->asymmetric && (a->grain != GM_GRAIN_GROUP || a->group == b->group);
+}
+
 /* ---- weights */
 
 static gm_status matrix_quantize(gm_quant_plan *plan, gm_quant_matrix *q, gm_error *err) {
@@ -360,8 +366,8 @@ static gm_status plan_make(gm_quant_plan *plan, const gm_data *data, gm_error *e
     return activations_calibrate(plan, data, err);
 }
 
-gm_status gm_quant_plan_make(gm_quant_plan *plan, const gm_model *m, const gm_data *data, const gm_quant_options *options, gm_error *err) {
-    *plan = (gm_quant_plan){.options = *options, .f32 = m};
+gm_status gm_quant_plan_make(gm_quant_plan *plan, gm_model *m, const gm_data *data, const gm_quant_options *options, gm_error *err) {
+    *plan = (gm_quant_plan){.options = *options, .source = m, .f32 = m};
     GM_TRY(gm_quant_options_check(options, err));
     gm_status status = plan_make(plan, data, err);
     if (status != GM_OK)

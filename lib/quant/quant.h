@@ -140,8 +140,9 @@ typedef struct gm_quant_matrix {
 
 typedef struct gm_quant_plan {
     gm_quant_options options;
-    const gm_model *f32; /* what was quantized, after smoothing; NULL for a plan that was loaded */
-    gm_model *smoothed;  /* the same, where smoothing made it */
+    gm_model *source;    /* the caller's f32 model; NULL for a plan that was loaded */
+    const gm_model *f32; /* what was quantized: source, or */
+    gm_model *smoothed;  /* its smoothed self */
     gm_model *model;     /* a copy whose weights lie on their grids */
     int matrix_count;    /* gm_model_matrices, and a tied table's use as head */
     gm_quant_matrix *matrices;
@@ -154,7 +155,7 @@ typedef struct gm_quant_plan {
  * quantizes while it calibrates, each tensor with its running range; so does this, only that scores, weights and PV, which arrive head by
  * head, use the range of the batches before. Options that are out of range: GM_EINVAL. *plan is freed by gm_quant_plan_free. m must
  * outlive it. */
-gm_status gm_quant_plan_make(gm_quant_plan *plan, const gm_model *m, const gm_data *data, const gm_quant_options *options, gm_error *err);
+gm_status gm_quant_plan_make(gm_quant_plan *plan, gm_model *m, const gm_data *data, const gm_quant_options *options, gm_error *err);
 /* The matrices and observers of plan->model, without grids: plan_make's beginning, and a folder's reader's. */
 gm_status gm_quant_plan_layout(gm_quant_plan *plan, gm_error *err);
 void gm_quant_plan_free(gm_quant_plan *plan);
@@ -165,6 +166,8 @@ const gm_quantizer *gm_quant_plan_quantizer(const gm_quant_plan *plan, gm_site s
 gm_observer *gm_quant_plan_observer(const gm_quant_plan *plan, gm_site site, int layer);
 /* The one static grid of a site of grain TENSOR. */
 gm_quant_grid gm_quant_plan_site(const gm_quant_plan *plan, gm_site site, int layer);
+/* Is a tied table used as embedding and as head on the same grids? Then one is stored. */
+bool gm_quant_plan_shares_head(const gm_quant_plan *plan);
 /* The rounding of one view. */
 void gm_quant_view_simulate(const gm_quant_plan *plan, const gm_tap_view *view);
 /* A tap that puts every activation on its grid. */
@@ -199,9 +202,14 @@ gm_site gm_quant_executed_input(const gm_quant_plan *plan, int weight);
 struct gm_quantized {
     gm_quant_plan plan;
     gm_quant_mode mode;
-    gm_tap tap;                 /* the model's resident one */
-    gm_quant_executed executed; /* begun where mode is GM_QUANT_EXECUTED */
+    gm_tap tap;                  /* the model's resident one */
+    gm_quant_executed executed;  /* begun where mode is GM_QUANT_EXECUTED */
+    gm_linear_provider provider; /* the model's then: executed's, and look-ups in tables of integers */
     bool executed_only;
+    const gm_quant_matrix *token_table, *position_table; /* executed_only: where they are integers; else NULL */
+    int8_t *tables;                                      /* their integers */
 };
+/* Last step of making and loading: the model begins to round. */
+gm_status gm_quantized_ready(gm_quantized *q, gm_error *err);
 
 #endif

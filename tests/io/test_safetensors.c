@@ -127,10 +127,10 @@ static void test_refusals(void **state) {
 static const float values[12] = {0, 1, 2, 3, 4, 5, 6, 7, -0.0f, NAN, INFINITY, 1e-42f};
 
 static void write_sample(void) {
-    const gm_tensor_source tensors[] = {{"matrix", values, 3, 4, 4, 1, GM_DTYPE_F32},
-                                        {"transposed", values, 4, 3, 1, 4, GM_DTYPE_F32},
-                                        {"column", values, 3, 0, 4, 1, GM_DTYPE_F32},
-                                        {"vector \"\u00e9\"", values, 5, 0, 1, 1, GM_DTYPE_F32}};
+    const gm_tensor_source tensors[] = {{"matrix", values, 3, 4, 4, 1, GM_DTYPE_F32, NULL, NULL},
+                                        {"transposed", values, 4, 3, 1, 4, GM_DTYPE_F32, NULL, NULL},
+                                        {"column", values, 3, 0, 4, 1, GM_DTYPE_F32, NULL, NULL},
+                                        {"vector \"\u00e9\"", values, 5, 0, 1, 1, GM_DTYPE_F32, NULL, NULL}};
     const char *metadata[] = {"format", "pt", "note", "line\nbreak", NULL};
     gm_error err;
     if (gm_safetensors_write(path, tensors, GM_COUNT(tensors), metadata, &err) != GM_OK)
@@ -181,9 +181,9 @@ static void test_written_types(void **state) {
     const float given[12] = {1, -2, 1.0f / 3, 0x1p-24f, 65504, -0.0f, NAN, INFINITY, 3.14159265f, 1e-3f, 65519.9f, -7};
     const float f16[12] = {1, -2, 0.333251953125f, 0x1p-24f, 65504, -0.0f, NAN, INFINITY, 3.140625f, 0.00100040435791015625f, 65504, -7};
     const float bf16[12] = {1, -2, 0.333984375f, 0x1p-24f, 65536, -0.0f, NAN, INFINITY, 3.140625f, 0.00099945068359375f, 65536, -7};
-    const gm_tensor_source tensors[] = {{"half", given, 12, 0, 1, 1, GM_DTYPE_F16},
-                                        {"brain", given, 3, 4, 4, 1, GM_DTYPE_BF16},
-                                        {"turned", given, 4, 3, 1, 4, GM_DTYPE_BF16}};
+    const gm_tensor_source tensors[] = {{"half", given, 12, 0, 1, 1, GM_DTYPE_F16, NULL, NULL},
+                                        {"brain", given, 3, 4, 4, 1, GM_DTYPE_BF16, NULL, NULL},
+                                        {"turned", given, 4, 3, 1, 4, GM_DTYPE_BF16, NULL, NULL}};
     gm_error err;
     gm_safetensors s;
     float half[12], brain[12], turned[12];
@@ -213,7 +213,7 @@ static void test_transposed_reads(void **state) {
         given[i] = (float)i;
     for (int rows = 1; rows <= ROWS; rows += 9) {
         for (int cols = 2; cols <= COLS; cols += 43) {
-            const gm_tensor_source t = {"t", given, rows, cols, cols, 1, GM_DTYPE_F32};
+            const gm_tensor_source t = {"t", given, rows, cols, cols, 1, GM_DTYPE_F32, NULL, NULL};
             gm_error err;
             gm_safetensors s;
             assert_int_equal(gm_safetensors_write(path, &t, 1, NULL, &err), GM_OK);
@@ -270,14 +270,14 @@ static void test_damage(void **state) {
 static void test_write_refusals(void **state) {
     (void)state;
     gm_error err;
-    const gm_tensor_source twice[] = {{"a", values, 2, 0, 1, 1, GM_DTYPE_F32}, {"a", values, 2, 0, 1, 1, GM_DTYPE_F32}};
+    const gm_tensor_source twice[] = {{"a", values, 2, 0, 1, 1, GM_DTYPE_F32, NULL, NULL}, {"a", values, 2, 0, 1, 1, GM_DTYPE_F32, NULL, NULL}};
     assert_int_equal(gm_safetensors_write(path, twice, 2, NULL, &err), GM_EINVAL);
-    const gm_tensor_source latin = {"\xe9", values, 2, 0, 1, 1, GM_DTYPE_F32};
+    const gm_tensor_source latin = {"\xe9", values, 2, 0, 1, 1, GM_DTYPE_F32, NULL, NULL};
     assert_int_equal(gm_safetensors_write(path, &latin, 1, NULL, &err), GM_EINVAL);
-    const gm_tensor_source empty = {"a", values, 0, 0, 1, 1, GM_DTYPE_F32};
+    const gm_tensor_source empty = {"a", values, 0, 0, 1, 1, GM_DTYPE_F32, NULL, NULL};
     assert_int_equal(gm_safetensors_write(path, &empty, 1, NULL, &err), GM_EINVAL);
     const float large[3] = {1, 65504, 65520}; /* the last is the first that rounds to infinity */
-    const gm_tensor_source half = {"large", large, 3, 0, 1, 1, GM_DTYPE_F16}, blocks = {"blocks", values, 4, 0, 1, 1, GM_DTYPE_Q8_0};
+    const gm_tensor_source half = {"large", large, 3, 0, 1, 1, GM_DTYPE_F16, NULL, NULL}, blocks = {"blocks", values, 4, 0, 1, 1, GM_DTYPE_Q8_0, NULL, NULL};
     assert_int_equal(gm_safetensors_write(path, &half, 1, NULL, &err), GM_EINVAL);
     assert_non_null(strstr(err.msg, "'large'"));
     assert_int_equal(gm_safetensors_write(path, &blocks, 1, NULL, &err), GM_EUNSUPPORTED);

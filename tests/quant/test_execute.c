@@ -83,7 +83,7 @@ static void oracle_linear(void *user, int weight, int layer, float *y, int64_t y
     gm_free(rounded);
 }
 
-static double oracle_loss(const gm_model *m, const gm_quant_options *options) {
+static double oracle_loss(gm_model *m, const gm_quant_options *options) {
     oracle o;
     double loss;
     assert_int_equal(gm_quant_plan_make(&o.plan, m, data, options, NULL), GM_OK);
