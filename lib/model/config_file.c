@@ -441,6 +441,52 @@ static json_t *given(json_t *root, const char *key) {
     return json_is_null(value) ? NULL : value;
 }
 
+/* Architectures that this block is not, and why; keys of stock files that change the mathematics, and how. */
+static const struct {
+    const char *name, *why;
+} refused_types[] =
+    {
+        {"bert", "it is an encoder"},
+        {"roberta", "it is an encoder"},
+        {"vit", "it is an encoder"},
+        {"t5", "it has an encoder"},
+        {"gpt_neox", "its attention and its FFN read the same input side by side, and only part of each head is rotated"},
+        {"gptj", "its attention and its FFN read the same input side by side"},
+        {"falcon", "its attention and its FFN read the same input side by side"},
+        {"phi", "its attention and its FFN read the same input side by side"},
+        {"cohere", "its attention and its FFN read the same input side by side"},
+        {"phi3", "its projections stand fused in its files"},
+        {"bloom", "its positions are ALiBi's"},
+        {"mpt", "its positions are ALiBi's"},
+        {"gemma", "its norm gains are 1 + g and its embeddings are scaled"},
+        {"gemma2", "it caps its logits (soft capping) and norms after its branches"},
+        {"gemma3_text", "it norms after its branches and has two kinds of attention"},
+        {"olmo2", "it norms after its branches"},
+        {"granite", "its branches, embeddings and logits are scaled"},
+        {"mixtral", "its FFN is a mixture of experts"},
+        {"qwen2_moe", "its FFN is a mixture of experts"},
+        {"qwen3_moe", "its FFN is a mixture of experts"},
+        {"gpt_oss", "its FFN is a mixture of experts"},
+        {"deepseek_v3", "its FFN is a mixture of experts and its attention is latent"},
+        {"mamba", "it has no attention"},
+},
+  refused_keys[] = {
+      {"partial_rotary_factor", "rotates only part of each head"},
+      {"rotary_pct", "rotates only part of each head"},
+      {"attn_logit_softcapping", "caps the attention scores"},
+      {"final_logit_softcapping", "caps the logits"},
+      {"logit_scale", "scales the logits"},
+      {"num_local_experts", "asks for a mixture of experts"},
+      {"num_experts", "asks for a mixture of experts"},
+      {"n_routed_experts", "asks for a mixture of experts"},
+      {"quantization_config", "says that the weights are quantized; save the model in f32, f16 or bf16"},
+      {"sliding_window", "asks for a window, which the stock architecture of this model_type does not have"},
+      {"attention_bias", "asks for biases that the stock architecture of this model_type does not have"},
+      {"mlp_bias", "asks for biases that the stock architecture of this model_type does not have"},
+      {"use_parallel_residual", "runs attention and FFN side by side"},
+      {"alibi", "asks for ALiBi's positions"},
+};
+
 static gm_status read_family(const family **out, bool *stock, json_t *root, const char *path, gm_error *err) {
     const char *type = json_string_value(json_object_get(root, "model_type"));
     if (!type)
@@ -453,8 +499,18 @@ static gm_status read_family(const family **out, bool *stock, json_t *root, cons
             break;
         }
     }
-    if (!*out)
-        return gm_fail(err, GM_EUNSUPPORTED, "%s: models of type '%s' are not supported; gpt2, opt and llama are", path, type);
+    for (int i = 0; !*out && i < GM_COUNT(refused_types); i++) {
+        if (strcmp(type, refused_types[i].name) == 0)
+            return gm_fail(err, GM_EUNSUPPORTED, "%s: models of type '%s' cannot be read: %s", path, type, refused_types[i].why);
+    }
+    if (!*out) {
+        char known[128];
+        size_t n = 0;
+        for (int i = 0; i < GM_COUNT(families); i++)
+            n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", i ? ", " : "", families[i].model_type);
+        return gm_fail(err, GM_EUNSUPPORTED, "%s: models of type '%.64s' are not known here; those that can be read: %s", path, type,
+                       known);
+    }
     size_t i;
     json_t *value;
     json_array_foreach(json_object_get(root, "architectures"), i, value) {
@@ -529,6 +585,23 @@ static gm_status read_layer_types(const gm_model_config *cfg, json_t *root, cons
     return GM_OK;
 }
 
+/* attention_bias and mlp_bias are one thing here: biases in all linear layers, or in none. Absent is false. */
+static gm_status check_switches(const family *f, json_t *root, const char *path, gm_error *err) {
+    for (int i = 0; f->keys[i].key; i++) {
+        for (int j = 0; j < i; j++) {
+            json_t *a = given(root, f->keys[i].key), *b = given(root, f->keys[j].key);
+            char why[160];
+            if (f->keys[i].offset != f->keys[j].offset || field_at(f->keys[i].offset)->type != FIELD_BOOL ||
+                json_is_true(a) == json_is_true(b))
+                continue;
+            bool first = json_is_true(a);
+            snprintf(why, sizeof why, "while \"%s\" is not: one without the other is not supported", f->keys[first ? j : i].key);
+            return fail_unsupported(err, path, f->keys[first ? i : j].key, first ? a : b, why);
+        }
+    }
+    return GM_OK;
+}
+
 static gm_status read_stock_keys(gm_model_config *cfg, const family *f, json_t *root, const char *path, gm_error *err) {
     for (int i = 0; f->keys[i].key; i++) {
         const char *key = f->keys[i].key;
@@ -557,6 +630,7 @@ static gm_status read_stock_keys(gm_model_config *cfg, const family *f, json_t *
         if (!good)
             return fail_unsupported(err, path, f->fixed[i].key, value, "changes the mathematics in a way that is not supported");
     }
+    GM_TRY(check_switches(f, root, path, err));
     GM_TRY(read_layer_types(cfg, root, path, err));
     return read_rope(cfg, root, path, err);
 }
@@ -573,6 +647,10 @@ static gm_status check_unknown_keys(const family *f, json_t *root, const char *p
             known = strcmp(key, f->keys[i].key) == 0;
         for (int i = 0; !known && f->fixed[i].key; i++)
             known = strcmp(key, f->fixed[i].key) == 0;
+        for (int i = 0; !known && i < GM_COUNT(refused_keys); i++) {
+            if (strcmp(key, refused_keys[i].name) == 0)
+                return fail_unsupported(err, path, key, value, refused_keys[i].why);
+        }
         if (!known)
             return fail_unsupported(err, path, key, value, "is not known here and may change the mathematics; remove it if it does not");
     }
