@@ -49,7 +49,8 @@ clang: ## every test of a build by clang
 	@$(MAKE) checked NAME=clang FLAGS="-DCMAKE_C_COMPILER=clang"
 
 fuzz: ## libFuzzer, SECONDS (default 60) on each format's reader
-	@tools/setup.sh build tools
+	@tools/setup.sh build test
+	@tools/setup.sh --optional tools
 	@$(CONFIGURE) -B build-fuzz -DCMAKE_C_COMPILER=clang -DGM_FUZZ=ON
 	@tools/run_fuzz.sh build-fuzz $(JOBS) $(SECONDS)
 

@@ -139,6 +139,10 @@ weights = 3 * 4 + 4 + 16 + 8 + 8 + 16 + 4 + 12 + 12 + 12 + 4
 write("llama2c/version0.bin", header + floats(weights) + bytes(4 * 5 * 2))
 write("llama2c/version0_untied.bin", struct.pack("<7i", 4, 3, 1, 2, 1, -3, 5) + floats(weights) + bytes(4 * 5 * 2) + floats(12))
 write("llama2c/version1.bin", (b"24ka" + struct.pack("<i", 1) + header + b"\1").ljust(256, b"\0") + floats(weights))
+version2 = (b"24ka" + struct.pack("<i", 2) + header + b"\1" + struct.pack("<i", 4)).ljust(256, b"\0") + floats(4 + 4 + 4)
+for matrix in (12, 16, 8, 8, 16, 12, 12, 12):
+    version2 += bytes(range(matrix)) + floats(matrix // 4)
+write("llama2c/version2.bin", version2)
 
 # ---- llama2.c's tokenizer.bin
 

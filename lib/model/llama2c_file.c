@@ -1,8 +1,10 @@
-/* llama2c_file.c -- llama2.c's checkpoints as llama models.
+/* llama2c_file.c -- llama2.c's checkpoints as llama models, and back.
  *
  *   version 0  7 x i32: dim, hidden_dim, n_layers, n_heads, n_kv_heads, vocab_size (negative: the head is a table of its own), seq_len;
  *              then the weights, with the rotary tables before the head
  *   version 1  u32 0x616b3432 "ak42", i32 1, the same 7 sizes (vocab_size positive), u8 tied, zeros up to 256 bytes; then the weights
+ *   version 2  the same with i32 2 and, after u8 tied, i32 the group size; norms in f32, each matrix as int8 and then an f32 scale for
+ *              each group of its elements
  *
  * Each tensor comes for all layers before the next one. llama2.c turns neighbours (2i, 2i + 1) of a head by one angle, we (as Hugging
  * Face) i and i + D/2: the rows of wq and wk change places on the way in, which leaves every product of a query and a key as it was. */
@@ -13,7 +15,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { MAGIC = 0x616b3432, SIZES = 7, HEADER_0_BYTES = 4 * SIZES, HEADER_1_BYTES = 256, TIED_AT = 4 * (2 + SIZES) };
+enum { MAGIC = 0x616b3432, SIZES = 7, HEADER_0_BYTES = 4 * SIZES, HEADER_1_BYTES = 256, TIED_AT = 4 * (2 + SIZES), GROUP_AT = TIED_AT + 1 };
 enum { CONTEXT_MAX = 1 << 20 }; /* version 1 has no bytes to show for its context: what is made for one must stay affordable */
 
 /* Names of gm_model_matrices without "blocks.N."; the rotary tables have none. */
@@ -25,6 +27,7 @@ static const char *const order_1[] = {"norm1.g", "norm2.g",     "normf.g", "wte"
 
 typedef struct header {
     int32_t version, sizes[SIZES];
+    int32_t group; /* version 2: elements that share a scale */
     bool tied;
     size_t bytes;
 } header;
@@ -74,6 +77,7 @@ static void header_read(header *h, const gm_file *file, bool magic) {
     for (size_t i = 0; i < SIZES; i++)
         h->sizes[i] = i32_at(file, at + 4 * i);
     h->tied = magic && file->data[TIED_AT];
+    h->group = h->version == 2 ? i32_at(file, GROUP_AT) : 0;
 }
 
 static bool has_magic(const gm_file *file) {
@@ -109,13 +113,33 @@ static gm_status rotary_check(gm_model *m, const gm_file *file, size_t at, gm_er
                       at);
 }
 
-/* Rows of x as they stand in the file; those of queries and keys in our order. */
-static void rows_read(const gm_matrix_view *view, const uint8_t *from, int64_t head_dim, bool rotated) {
-    size_t row_bytes = (size_t)view->cols * sizeof(float);
-    for (int64_t r = 0; r < view->rows; r++) {
-        int64_t d = r % head_dim, to = rotated ? r - d + d / 2 + d % 2 * (head_dim / 2) : r;
-        memcpy(view->x + to * view->cols, from + (size_t)r * row_bytes, row_bytes);
+/* Where the file's row r of queries or keys stands in our order. */
+static int64_t memory_row(int64_t r, int64_t head_dim, bool rotated) {
+    int64_t d = r % head_dim;
+    return rotated ? r - d + d / 2 + d % 2 * (head_dim / 2) : r;
+}
+
+/* A matrix or vector from its place in the file; what it takes up there is left in *at. Version 2: group > 0. */
+static void view_read(const gm_matrix_view *view, const gm_file *file, size_t *at, int64_t head_dim, bool rotated, int64_t group) {
+    const size_t elements = (size_t)(view->rows * view->cols), row_bytes = (size_t)view->cols * sizeof(float);
+    const uint8_t *from = file->data + *at, *scales = from + elements;
+    bool quantized = group && view->cols > 1;
+    float scale = 0;
+    int64_t left = 0; /* elements that have this scale */
+    for (int64_t r = 0; r < view->rows; r++, from += quantized ? (size_t)view->cols : row_bytes) {
+        float *to = view->x + memory_row(r, head_dim, rotated) * view->cols;
+        if (!quantized)
+            memcpy(to, from, row_bytes);
+        for (int64_t c = 0; quantized && c < view->cols; c++, left--) {
+            if (left == 0) {
+                memcpy(&scale, scales, sizeof scale);
+                scales += sizeof scale;
+                left = group;
+            }
+            to[c] = scale * (float)(int8_t)from[c];
+        }
     }
+    *at += quantized ? elements + elements / (size_t)group * sizeof(float) : elements * sizeof(float);
 }
 
 static const char *short_name(const char *name) {
@@ -123,30 +147,67 @@ static const char *short_name(const char *name) {
     return dot ? dot + 1 : name;
 }
 
-/* The file's length is checked. */
-static gm_status weights_read(gm_model *m, const gm_file *file, const header *h, gm_error *err) {
+/* Calls back for each tensor, in the file's order; views are gm_model_matrices. */
+typedef gm_status tensor_fn(void *user, const gm_matrix_view *view, bool rotated, gm_error *err);
+
+static gm_status visit(const gm_model *m, int version, tensor_fn *tensor, tensor_fn *tables, void *user, gm_error *err) {
     int count = gm_model_matrices(m, NULL, 0);
     gm_matrix_view *views = gm_alloc((size_t)count, sizeof *views);
     if (!views)
         return gm_fail_memory(err, (size_t)count * sizeof *views);
     gm_model_matrices(m, views, count);
     gm_status status = GM_OK;
-    size_t at = h->bytes;
-    for (const char *const *name = h->version ? order_1 : order_0; *name && status == GM_OK; name++) {
-        if (*name == rotary) {
-            status = rotary_check(m, file, at, err);
-            at += (size_t)(m->cfg.context * m->cfg.head_dim) * sizeof(float);
-        }
+    for (const char *const *name = version ? order_1 : order_0; *name && status == GM_OK; name++) {
+        if (*name == rotary)
+            status = tables(user, NULL, false, err);
         bool rotated = strcmp(*name, "wqkv.q") == 0 || strcmp(*name, "wqkv.k") == 0;
-        for (int i = 0; i < count; i++) {
-            if (strcmp(short_name(views[i].name), *name) == 0) {
-                rows_read(&views[i], file->data + at, m->cfg.head_dim, rotated);
-                at += (size_t)(views[i].rows * views[i].cols) * sizeof(float);
-            }
+        for (int i = 0; i < count && status == GM_OK; i++) {
+            if (strcmp(short_name(views[i].name), *name) == 0)
+                status = tensor(user, &views[i], rotated, err);
         }
     }
     gm_free(views);
     return status;
+}
+
+/* ---- reading the weights: the file's length is checked */
+
+typedef struct reading {
+    gm_model *m;
+    const gm_file *file;
+    const header *h;
+    size_t at;
+} reading;
+
+static gm_status read_view(void *user, const gm_matrix_view *view, bool rotated, gm_error *err) {
+    (void)err;
+    reading *r = user;
+    view_read(view, r->file, &r->at, r->m->cfg.head_dim, rotated, r->h->group);
+    return GM_OK;
+}
+
+static gm_status read_tables(void *user, const gm_matrix_view *view, bool rotated, gm_error *err) {
+    (void)view, (void)rotated;
+    reading *r = user;
+    size_t at = r->at;
+    r->at += (size_t)(r->m->cfg.context * r->m->cfg.head_dim) * sizeof(float);
+    return rotary_check(r->m, r->file, at, err);
+}
+
+/* Bytes of all weights; -1: the group size does not divide a matrix. */
+static int64_t weight_bytes(const header *h, const gm_model_config *cfg) {
+    int64_t bytes = h->version == 0 ? cfg->context * cfg->head_dim * (int64_t)sizeof(float) : 0;
+    int count = gm_params_layout(cfg, NULL);
+    for (int i = 0; i < count; i++) {
+        gm_param p;
+        gm_params_describe(cfg, i, &p);
+        int64_t n = p.rows * p.cols, scales = h->group && p.cols > 1 ? n / h->group : 0;
+        /* the parts of wqkv and w1 are matrices of their own */
+        if (scales && (n % h->group || (cfg->width * cfg->head_dim * cfg->kv_heads) % h->group || (cfg->width * cfg->ffn) % h->group))
+            return -1;
+        bytes += h->group && p.cols > 1 ? n + scales * (int64_t)sizeof(float) : n * (int64_t)sizeof(float);
+    }
+    return bytes;
 }
 
 gm_status gm_llama2c_load(gm_model **out, const gm_ctx *ctx, const gm_file *file, gm_error *err) {
@@ -158,24 +219,28 @@ gm_status gm_llama2c_load(gm_model **out, const gm_ctx *ctx, const gm_file *file
                           file->path, file->size, header_bytes);
     header h;
     header_read(&h, file, magic);
-    if (magic && h.version != 1)
-        return gm_fail_at(err, GM_EUNSUPPORTED, 4, "%s: version %d of llama2.c's format (byte 4); versions 0 and 1 (f32) can be read",
+    if (magic && h.version != 1 && h.version != 2)
+        return gm_fail_at(err, GM_EUNSUPPORTED, 4, "%s: version %d of llama2.c's format (byte 4); versions 0, 1 and 2 can be read",
                           file->path, h.version);
+    if (h.version == 2 && h.group < 1)
+        return gm_fail_at(err, GM_EFORMAT, GROUP_AT, "%s: a group size of %d (byte %d); get it again", file->path, h.group, GROUP_AT);
     gm_model_config cfg = config_of(&h);
     gm_error inner = {.offset = -1};
     if (config_check(&cfg, &inner) != GM_OK || (magic && (h.sizes[5] < 1 || file->data[TIED_AT] > 1)))
         return gm_fail_at(err, GM_EFORMAT, magic ? 8 : 0, "%s: the header (from byte %d) holds no model's sizes%s%s; get it again",
                           file->path, magic ? 8 : 0, *inner.msg ? ": " : "", inner.msg);
-    gm_model_size size;
-    gm_model_config_size(&size, &cfg, 1, 1);
-    int64_t elements = size.parameters + (magic ? 0 : cfg.context * cfg.head_dim);
-    uint64_t expected = header_bytes + (uint64_t)elements * sizeof(float); /* the sizes' limits keep it below 2^60 */
+    int64_t bytes = weight_bytes(&h, &cfg);
+    if (bytes < 0)
+        return gm_fail_at(err, GM_EFORMAT, GROUP_AT, "%s: a group size of %d (byte %d), which does not divide the matrices; get it again",
+                          file->path, h.group, GROUP_AT);
+    uint64_t expected = header_bytes + (uint64_t)bytes; /* the sizes' limits keep it below 2^60 */
     if (file->size != expected)
         return gm_fail_at(err, GM_EFORMAT, (int64_t)GM_MIN((uint64_t)file->size, expected),
                           "%s: %zu bytes, where the header's sizes ask for %llu: it is %s; get it again", file->path, file->size,
                           (unsigned long long)expected, file->size < expected ? "cut off" : "too long");
     GM_TRY(gm_model_allocate(out, ctx, &cfg, err));
-    gm_status status = weights_read(*out, file, &h, err);
+    reading r = {*out, file, &h, header_bytes};
+    gm_status status = visit(*out, h.version, read_view, read_tables, &r, err);
     if (status != GM_OK) {
         gm_model_free(*out);
         *out = NULL;
@@ -193,4 +258,87 @@ gm_status gm_llama2c_header(gm_model_config *cfg, int *version, const gm_file *f
     if (config_check(cfg, NULL) != GM_OK)
         return gm_fail_at(err, GM_EFORMAT, 0, "%s: the header (from byte 0) holds no model's sizes; get it again", file->path);
     return GM_OK;
+}
+
+/* ---- writing */
+
+/* Everything that the format cannot say. */
+static gm_status check_writable(const gm_model_config *c, gm_error *err) {
+    const struct {
+        bool bad;
+        const char *why;
+    } reasons[] = {
+        {c->attention.sink != GM_SINK_NONE || c->attention.clipped || c->attention.gate != GM_GATE_NONE,
+         "attention other than softmax (convert softmax1 to softmax with the zero token first)"},
+        {!c->rms_norm || !c->rope || c->act != GM_ACT_SWIGLU, "another block than llama's"},
+        {c->bias || c->qkv_bias, "biases"},
+        {c->qk_norm, "normed query and key heads"},
+        {c->rope && c->rope_theta != 10000, "a rotary base other than 10000"},
+        {c->rope_scaling != GM_ROPE_PLAIN, "scaled rotary positions"},
+        {c->norm_eps != 1e-5, "an RMS norm eps other than 1e-5"},
+        {c->window > 0 && c->window < c->context, "a window"},
+        {c->head_dim * c->heads != c->width, "heads that are not width / heads"},
+        {c->context > CONTEXT_MAX, "so long a context"},
+    };
+    for (int i = 0; i < GM_COUNT(reasons); i++) {
+        if (reasons[i].bad)
+            return gm_fail(err, GM_EUNSUPPORTED, "llama2.c's format has no %s", reasons[i].why);
+    }
+    return GM_OK;
+}
+
+typedef struct writing {
+    gm_writer w;
+    const gm_model_config *cfg;
+} writing;
+
+static gm_status write_view(void *user, const gm_matrix_view *view, bool rotated, gm_error *err) {
+    (void)err;
+    writing *w = user;
+    for (int64_t r = 0; r < view->rows; r++)
+        gm_writer_put(&w->w, view->x + memory_row(r, w->cfg->head_dim, rotated) * view->cols, (size_t)view->cols * sizeof(float));
+    return GM_OK;
+}
+
+static gm_status write_tables(void *user, const gm_matrix_view *view, bool rotated, gm_error *err) {
+    (void)view, (void)rotated;
+    writing *w = user;
+    const int64_t half = w->cfg->head_dim / 2;
+    double *f = gm_alloc((size_t)half, sizeof *f);
+    if (!f)
+        return gm_fail_memory(err, (size_t)half * sizeof *f);
+    gm_rope_frequencies(w->cfg, f);
+    for (int table = 0; table < 2; table++) {
+        for (int64_t i = 0; i < w->cfg->context * half; i++) {
+            double angle = (double)(i / half) * f[i % half];
+            gm_writer_put(&w->w, &(float){(float)(table ? sin(angle) : cos(angle))}, sizeof(float));
+        }
+    }
+    gm_free(f);
+    return GM_OK;
+}
+
+gm_status gm_llama2c_save(const gm_model *m, int version, const char *path, gm_error *err) {
+    const gm_model_config *c = &m->cfg;
+    GM_TRY(check_writable(c, err));
+    if (version != 0 && version != 1)
+        return gm_fail(err, GM_EUNSUPPORTED, "version %d of llama2.c's format cannot be written; 0 and 1 can", version);
+    int32_t sizes[SIZES] = {(int32_t)c->width,    (int32_t)c->ffn,   (int32_t)c->layers, (int32_t)c->heads,
+                            (int32_t)c->kv_heads, (int32_t)c->vocab, (int32_t)c->context};
+    if (version == 0 && !c->tied)
+        sizes[5] = -sizes[5];
+    uint8_t start[HEADER_1_BYTES] = {0};
+    memcpy(start, &(int32_t){MAGIC}, 4);
+    memcpy(start + 4, &(int32_t){version}, 4);
+    memcpy(start + 8, sizes, sizeof sizes);
+    start[TIED_AT] = c->tied;
+
+    writing w = {.cfg = c};
+    GM_TRY(gm_writer_open(&w.w, path, err));
+    gm_writer_put(&w.w, version ? start : start + 8, version ? HEADER_1_BYTES : HEADER_0_BYTES);
+    gm_status status = visit(m, version, write_view, write_tables, &w, err);
+    if (status == GM_OK)
+        return gm_writer_commit(&w.w, err);
+    gm_writer_abort(&w.w);
+    return status;
 }

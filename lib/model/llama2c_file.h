@@ -1,4 +1,5 @@
-/* llama2c_file.h -- llama2.c's checkpoints (`.bin`): one file of a header and f32 weights, versions 0 and 1. */
+/* llama2c_file.h -- llama2.c's checkpoints (`.bin`): one file of a header and weights: f32 (versions 0 and 1) or int8
+ * (version 2). */
 #ifndef GM_LLAMA2C_FILE_H
 #define GM_LLAMA2C_FILE_H
 
@@ -13,5 +14,9 @@ gm_status gm_llama2c_load(gm_model **out, const gm_ctx *ctx, const gm_file *file
 
 /* What the header says, whatever follows it; *cfg is checked. Errors: GM_EFORMAT. */
 gm_status gm_llama2c_header(gm_model_config *cfg, int *version, const gm_file *file, gm_error *err);
+
+/* Writes version 0 (what run.c reads) or 1, atomically, in f32. Errors: GM_EUNSUPPORTED (a model that the format cannot say, with the
+ * reason), GM_EIO, GM_ENOMEM. Test: tests/model/test_llama2c_file.c */
+gm_status gm_llama2c_save(const gm_model *m, int version, const char *path, gm_error *err);
 
 #endif

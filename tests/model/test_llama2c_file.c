@@ -1,5 +1,6 @@
 /* test_llama2c_file.c -- llama2.c's checkpoints give the numbers that llama2.c's own algorithm gives, written out here in double with its
  * neighbour pairs; both versions give the same bits; damaged files are refused with the byte. */
+#include "llama2c_file.h"
 #include "model_cases.h"
 
 #include <unistd.h>
@@ -226,8 +227,10 @@ static void damaged_files_are_refused(void **state) {
             gm_text_free(&copy);
         }
     }
+    v1.data[4] = 3;
+    expect_refused(v1.data, v1.size, GM_EUNSUPPORTED, 4, "version 3");
     v1.data[4] = 2;
-    expect_refused(v1.data, v1.size, GM_EUNSUPPORTED, 4, "version 2");
+    expect_refused(v1.data, v1.size, GM_EFORMAT, 37, "group size of 0");
     v1.data[4] = 1;
     v1.data[36] = 2;
     expect_refused(v1.data, v1.size, GM_EFORMAT, 8, "header");
@@ -277,10 +280,114 @@ static void any_header_is_survived(void **state) {
     checkpoint_free(&c);
 }
 
+/* What is written is what llama2.c's own exporter would write: the files that checkpoint_bytes makes, which the tests above prove. */
+static void files_come_back(void **state) {
+    (void)state;
+    for (int tied = 0; tied < 2; tied++) {
+        checkpoint c = checkpoint_make(tied, 10000);
+        for (int version = 0; version < 2; version++) {
+            gm_model *m = load(&c, version);
+            gm_text want = checkpoint_bytes(&c, version);
+            gm_file file;
+            CHECK_OK(gm_llama2c_save(m, version, path, err));
+            CHECK_OK(gm_file_open(&file, path, err));
+            assert_int_equal(file.size, want.size);
+            assert_memory_equal(file.data, want.data, want.size);
+            gm_file_close(&file);
+            unlink(path);
+            gm_text_free(&want);
+            gm_model_free(m);
+        }
+        checkpoint_free(&c);
+    }
+}
+
+static void what_the_format_cannot_say_is_refused(void **state) {
+    (void)state;
+    static const char *const cases[][3] = {{"", "softmax1", "softmax1"},
+                                           {"", "clipped:alpha=1", "softmax"},
+                                           {"qkv-bias=yes", "softmax", "biases"},
+                                           {"qk-norm=yes", "softmax", "normed"},
+                                           {"rope-theta=500000", "softmax", "base"},
+                                           {"rope-scaling=linear,rope-factor=2", "softmax", "scaled"},
+                                           {"norm-eps=1e-6", "softmax", "eps"},
+                                           {"window=4", "softmax", "window"},
+                                           {"head-dim=6", "softmax", "width / heads"}};
+    for (int i = 0; i < GM_COUNT(cases); i++) {
+        char overrides[256];
+        gm_error error = {0};
+        snprintf(overrides, sizeof overrides, "vocab=11,context=9,layers=1,width=8,heads=2,ffn=12%s%s", *cases[i][0] ? "," : "",
+                 cases[i][0]);
+        gm_model_config cfg = shape_config(&(model_shape){.preset = "llama-260k", .overrides = overrides}, cases[i][1]);
+        gm_model *m = model_of(ctx, &cfg, 1);
+        assert_int_equal(gm_llama2c_save(m, 0, path, &error), GM_EUNSUPPORTED);
+        if (!strstr(error.msg, cases[i][2]))
+            fail_msg("%s %s: %s", cases[i][0], cases[i][1], error.msg);
+        assert_int_not_equal(access(path, F_OK), 0);
+        gm_model_free(m);
+    }
+}
+
+/* ---- version 2: groups of int8, as llama2.c's exporter cuts them: over all elements of a matrix, whatever its rows */
+
+static gm_text quantized_bytes(const checkpoint *c, int group) {
+    gm_text bytes = checkpoint_bytes(c, 1), out = {0};
+    bytes.data[4] = 2;
+    memcpy(bytes.data + 37, &group, 4);
+    gm_text_bytes(&out, bytes.data, 256);
+    for (int i = 0; i < GM_COUNT(order_1); i++) {
+        int t = order_1[i];
+        if (t == NORM1 || t == NORM2 || t == NORMF) {
+            gm_text_bytes(&out, c->x[t], c->size[t] * sizeof(float));
+            continue;
+        }
+        size_t layers = t == WTE || t == HEAD ? 1 : (size_t)c->layers, n = c->size[t] / layers;
+        for (size_t l = 0; l < layers && n; l++) {
+            gm_text scales = {0};
+            for (size_t g = 0; g < n / (size_t)group; g++) {
+                float *x = c->x[t] + l * n + g * (size_t)group, scale = 0;
+                for (int k = 0; k < group; k++)
+                    scale = fmaxf(scale, fabsf(x[k]) / 127);
+                gm_text_bytes(&scales, &scale, sizeof scale);
+                for (int k = 0; k < group; k++) {
+                    int8_t q = (int8_t)roundf(x[k] / scale);
+                    gm_text_bytes(&out, &q, 1);
+                    x[k] = scale * (float)q; /* what a reader makes of it */
+                }
+            }
+            gm_text_bytes(&out, scales.data, scales.size);
+            gm_text_free(&scales);
+        }
+    }
+    gm_text_free(&bytes);
+    return out;
+}
+
+static void groups_of_int8_are_read(void **state) {
+    (void)state;
+    const int groups[] = {4, 8, 12, 6}; /* 8 and 12 leave rows of 20 and 24 in the middle of a group */
+    for (int i = 0; i < GM_COUNT(groups); i++) {
+        checkpoint c = checkpoint_make(i % 2, 10000);
+        gm_text bytes = quantized_bytes(&c, groups[i]);
+        gm_model *m, *want = load(&c, 1);
+        CHECK_OK(load_bytes(&m, bytes.data, bytes.size, err));
+        assert_memory_equal(m->weights, want->weights, (size_t)m->param_elements * sizeof(float));
+        gm_model_free(m);
+        gm_model_free(want);
+        expect_refused(bytes.data, bytes.size - 1, GM_EFORMAT, (int64_t)bytes.size - 1, "cut off");
+        bytes.data[37] = 11;
+        expect_refused(bytes.data, bytes.size, GM_EFORMAT, 37, "does not divide");
+        gm_text_free(&bytes);
+        checkpoint_free(&c);
+    }
+}
+
 int main(void) {
     ctx = context_of("ref", 1);
-    const struct CMUnitTest tests[] = {cmocka_unit_test(logits_are_llama2c_s), cmocka_unit_test(damaged_files_are_refused),
-                                       cmocka_unit_test(rotary_tables_are_checked), cmocka_unit_test(any_header_is_survived)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(logits_are_llama2c_s),      cmocka_unit_test(damaged_files_are_refused),
+                                       cmocka_unit_test(rotary_tables_are_checked), cmocka_unit_test(any_header_is_survived),
+                                       cmocka_unit_test(files_come_back),           cmocka_unit_test(what_the_format_cannot_say_is_refused),
+                                       cmocka_unit_test(groups_of_int8_are_read)};
     int failed = cmocka_run_group_tests_name("llama2c files", tests, NULL, NULL);
     gm_ctx_free(ctx);
     return failed;
