@@ -16,9 +16,9 @@ static void tokenize_defaults(void *args) {
 
 static const cli_option tokenize_options[] = {
     {"out", "FILE", "the token file; without it only the counts are printed", CLI_TEXT, offsetof(tokenize_args, out), 0, 0, NULL},
-    {"tokens", "KIND", "bytes, chars or words", CLI_TEXT, offsetof(tokenize_args, data.tokens), 0, 0, "words"},
-    {"vocab", "N", "words: how many; the rest becomes <unk>", CLI_COUNT, offsetof(tokenize_args, data.vocab), 2, 1 << 24,
-     "of the data source"},
+    {"tokens", "KIND", "bytes, chars, words or bpe", CLI_TEXT, offsetof(tokenize_args, data.tokens), 0, 0, "words"},
+    {"vocab", "N", "words: how many, the rest becomes <unk>; bpe: how many tokens", CLI_COUNT, offsetof(tokenize_args, data.vocab), 2,
+     1 << 24, "of the data source"},
     {"keep-case", NULL, "words: do not lower-case", CLI_FLAG, offsetof(tokenize_args, data.keep_case), 0, 0, NULL},
     {"tokenizer", "FILE", "use this tokenizer.json or tokenizer.bin instead of building one", CLI_TEXT,
      offsetof(tokenize_args, data.tokenizer), 0, 0, NULL},

@@ -8,8 +8,8 @@
     { name, value, help, type, offsetof(gm_data_options, field), 0, 0, NULL }
 const cli_option cli_data_options[] = {
     DATA("data", "SOURCE", CLI_TEXT, source, "stories or bb (built in), or a file: text, or tokens written by `ghostmax tokenize`"),
-    {"tokens", "KIND", "bytes, chars or words", CLI_TEXT, offsetof(gm_data_options, tokens), 0, 0, "from the data source"},
-    {"vocab", "N", "words: how many; the rest becomes <unk>", CLI_COUNT, offsetof(gm_data_options, vocab), 2, 1 << 24,
+    {"tokens", "KIND", "bytes, chars, words or bpe", CLI_TEXT, offsetof(gm_data_options, tokens), 0, 0, "from the data source"},
+    {"vocab", "N", "words: how many, the rest becomes <unk>; bpe: how many tokens", CLI_COUNT, offsetof(gm_data_options, vocab), 2, 1 << 24,
      "from the data source"},
     DATA("keep-case", NULL, CLI_FLAG, keep_case, "words: do not lower-case"),
     DATA("bos", NULL, CLI_UNFLAG, no_bos, "begin every sequence with BOS (the default)"),

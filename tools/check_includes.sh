@@ -20,7 +20,7 @@ find include lib cli bench examples -name '*.[ch]' -o -name '*.def' -o -name '*.
         may["kernels"] = "-"               # not even include/: its own headers and the C library only
         may["ops"]     = "base kernels"
         may["io"]      = "base"
-        may["data"]    = "base"
+        may["data"]    = "base io"
         may["report"]  = "base"
         may["model"]   = "base ops io"
         may["train"]   = "base ops model data io"  # ops: the optimizer is a layer too

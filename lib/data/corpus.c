@@ -56,45 +56,51 @@ static gm_status make_grains(gm_corpus *c, const uint8_t *text, size_t size, gm_
     return GM_OK;
 }
 
+/* Makes room in c->owned and puts the ids there. */
+static gm_status put_tokens(gm_corpus *c, const gm_ids *ids, uint64_t *count, uint64_t *capacity, gm_error *err) {
+    if (*count + (uint64_t)ids->count > *capacity) {
+        *capacity = 2 * *capacity + (uint64_t)ids->count;
+        void *owned = realloc(c->owned, *capacity * (size_t)c->width);
+        if (!owned)
+            return gm_fail_memory(err, *capacity * (size_t)c->width);
+        c->owned = owned;
+    }
+    for (int64_t i = 0; i < ids->count; i++) {
+        if (c->width == 2)
+            ((uint16_t *)c->owned)[(*count)++] = (uint16_t)ids->data[i];
+        else
+            ((int32_t *)c->owned)[(*count)++] = ids->data[i];
+    }
+    return GM_OK;
+}
+
 /* Tokenizes grain by grain, so that every grain knows its first token. */
 static gm_status make_tokens(gm_corpus *c, const gm_tokenizer *t, const uint8_t *text, gm_error *err) {
     gm_ids ids = {0};
-    gm_status status = GM_OK;
+    gm_encoder *encoder;
     uint64_t count = 0, capacity = 0;
     const char *characters = (const char *)text;
     const size_t size = c->grains[c->grain_count].byte;
     c->width = t->vocab <= UINT16_MAX + 1 ? 2 : 4;
-    for (int64_t g = 0; g < c->grain_count; g++) {
+    GM_TRY(gm_encoder_create(&encoder, t, err));
+    gm_status status = GM_OK;
+    size_t to = 0;
+    for (int64_t g = 0; g < c->grain_count && status == GM_OK; g++) {
         c->grains[g].token = count;
         ids.count = 0;
-        size_t from = gm_tokenizer_cut(t, characters, size, c->grains[g].byte);
-        size_t to = gm_tokenizer_cut(t, characters, size, c->grains[g + 1].byte);
-        status = gm_tokenizer_append(t, characters + from, to - from, from == 0, &ids, err);
-        if (status != GM_OK) {
-            if (err && err->offset >= 0)
-                err->offset += (int64_t)from;
-            goto done;
-        }
-        if (count + (uint64_t)ids.count > capacity) {
-            capacity = 2 * capacity + (uint64_t)ids.count;
-            void *owned = realloc(c->owned, capacity * (size_t)c->width);
-            if (!owned) {
-                status = gm_fail_memory(err, capacity * (size_t)c->width);
-                goto done;
-            }
-            c->owned = owned;
-        }
-        for (int64_t i = 0; i < ids.count; i++) {
-            if (c->width == 2)
-                ((uint16_t *)c->owned)[count++] = (uint16_t)ids.data[i];
-            else
-                ((int32_t *)c->owned)[count++] = ids.data[i];
-        }
+        size_t from = to; /* a place to cut may lie behind the next grains too */
+        if (to < c->grains[g + 1].byte)
+            to = gm_tokenizer_cut(t, characters, size, c->grains[g + 1].byte);
+        status = gm_encoder_append(encoder, characters + from, to - from, from == 0, &ids, err);
+        if (status != GM_OK && err && err->offset >= 0)
+            err->offset += (int64_t)from;
+        if (status == GM_OK)
+            status = put_tokens(c, &ids, &count, &capacity, err);
     }
     c->grains[c->grain_count].token = count;
     c->tokens = c->owned;
-done:
     free(ids.data);
+    gm_encoder_free(encoder);
     return status;
 }
 
@@ -277,14 +283,16 @@ static gm_status read_text(gm_data *d, gm_corpus *c, const gm_data_options *o, g
     size_t size = c->file.size - skip;
     if (size == 0)
         return gm_fail(err, GM_EFORMAT, "'%s' is empty; give a file with text in it", c->file.path);
-    if (strcmp(kind, "words") != 0)
-        GM_TRY(gm_data_refuse_words(o, "these tokens are bytes or chars", err));
+    if (strcmp(kind, "words") != 0) {
+        const gm_data_options shapes = {.vocab = strcmp(kind, "bpe") == 0 ? 0 : o->vocab, .keep_case = o->keep_case};
+        GM_TRY(gm_data_refuse_words(&shapes, "these tokens have another shape", err));
+    }
     gm_error inner = {.offset = -1};
     gm_status status;
     if (o->tokenizer) {
         GM_TRY(gm_data_refuse_words(o, "--tokenizer brings its own", err));
         GM_TRY(gm_data_load_tokenizer(&d->tokenizer, o, err));
-        if (d->tokenizer->kind == GM_TOKENS_LLAMA2C) /* it would take any bytes */
+        if (d->tokenizer->subwords) /* some take any bytes */
             GM_TRY(check_not_packed(&c->file, err));
         status = GM_OK;
     } else

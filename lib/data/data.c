@@ -57,7 +57,7 @@ gm_status gm_data_open(gm_data **out, const gm_data_options *options, gm_error *
     if (options->context < 1 || options->context > INT32_MAX)
         return gm_fail(err, GM_EINVAL, "a context of %lld tokens is out of range, it must be 1 or more", (long long)options->context);
     if (options->tokens && gm_token_kind_of(options->tokens) < 0)
-        return gm_fail(err, GM_EINVAL, "unknown kind of tokens '%s'; it must be bytes, chars or words", options->tokens);
+        return gm_fail(err, GM_EINVAL, "unknown kind of tokens '%s'; it must be bytes, chars, words or bpe", options->tokens);
     gm_data *d = gm_alloc(1, sizeof *d);
     if (!d)
         return gm_fail_memory(err, sizeof *d);

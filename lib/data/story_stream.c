@@ -14,6 +14,7 @@
 typedef struct pages {
     gm_text text;
     gm_ids ids;
+    gm_encoder *encoder;
 } pages;
 
 typedef struct story_stream {
@@ -24,6 +25,7 @@ typedef struct story_stream {
 static void pages_free(pages *p) {
     gm_text_free(&p->text);
     free(p->ids.data);
+    gm_encoder_free(p->encoder);
 }
 
 /* Appends story `part` of the sequence's key. */
@@ -32,7 +34,9 @@ static bool tell(const gm_tokenizer *t, pages *p, uint64_t key, uint64_t part) {
     if (part > 0)
         gm_text_bytes(&p->text, "\n", 1);
     gm_story_write(&p->text, gm_rng_u64(key, 2 + part));
-    return !p->text.failed && gm_tokenizer_append(t, p->text.data, p->text.size, part == 0, &p->ids, NULL) == GM_OK;
+    if (p->text.failed || (!p->encoder && gm_encoder_create(&p->encoder, t, NULL) != GM_OK))
+        return false;
+    return gm_encoder_append(p->encoder, p->text.data, p->text.size, part == 0, &p->ids, NULL) == GM_OK;
 }
 
 static bool tell_enough(const gm_data *d, pages *p, uint64_t key, int32_t *x, int32_t *last) {
@@ -95,6 +99,16 @@ static gm_status chars_tokenizer(gm_tokenizer **out, gm_error *err) {
     return gm_tokenizer_build(out, "chars", text, sizeof text, 0, false, err);
 }
 
+/* Trained on 2,000 stories of its own. */
+static gm_status bpe_tokenizer(gm_tokenizer **out, int64_t vocab, gm_error *err) {
+    gm_text text = {0};
+    for (int64_t i = 0; i < 2000; i++)
+        gm_story_write(&text, gm_stream_key("stories", false, 0, i));
+    gm_status status = text.failed ? gm_fail_memory(err, text.size) : gm_tokenizer_build(out, "bpe", text.data, text.size, vocab, false, err);
+    gm_text_free(&text);
+    return status;
+}
+
 gm_status gm_stories_open(gm_data *d, const gm_data_options *o, gm_error *err) {
     story_stream *s = gm_alloc(1, sizeof *s);
     if (!s)
@@ -110,6 +124,8 @@ gm_status gm_stories_open(gm_data *d, const gm_data_options *o, gm_error *err) {
         GM_TRY(words_tokenizer(&d->tokenizer, err));
     else if (strcmp(kind, "chars") == 0)
         GM_TRY(chars_tokenizer(&d->tokenizer, err));
+    else if (strcmp(kind, "bpe") == 0)
+        GM_TRY(bpe_tokenizer(&d->tokenizer, o->vocab ? o->vocab : 1024, err));
     else
         GM_TRY(gm_tokenizer_build(&d->tokenizer, kind, NULL, 0, 0, false, err));
     if (!o->tokenizer && d->tokenizer->kind == GM_TOKENS_WORDS && (o->keep_case || (o->vocab && o->vocab < d->tokenizer->vocab)))

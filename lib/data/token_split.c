@@ -5,7 +5,8 @@
 #include <string.h>
 #include <utf8proc.h>
 
-static const char *const kind_names[GM_TOKENS_COUNT] = {"bytes", "chars", "words", "llama2c"};
+static const char *const kind_names[GM_TOKENS_COUNT] = {"bytes", "chars",     "words",   "llama2c",
+                                                        "bpe",   "wordpiece", "unigram", "sentencepiece"};
 
 int gm_token_kind_of(const char *name) {
     for (int i = 0; i < GM_TOKENS_COUNT; i++) {

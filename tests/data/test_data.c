@@ -447,8 +447,8 @@ static void bad_sources_are_refused(void **state) {
     o.context = 100000;
     expect_refused(&o, GM_EINVAL, "use --context ");
     o.context = 32;
-    o.tokens = "bpe";
-    expect_refused(&o, GM_EINVAL, "bytes, chars or words");
+    o.tokens = "syllables";
+    expect_refused(&o, GM_EINVAL, "bytes, chars, words or bpe");
     o.tokens = "words";
     o.vocab = 2;
     expect_refused(&o, GM_EINVAL, "vocabulary of 2");
