@@ -15,7 +15,7 @@ typedef struct lab_args {
 
 static void lab_defaults(void *arguments) {
     lab_args *args = arguments;
-    *args = (lab_args){.lab = {.data.source = "stories", .out = "lab", .measure_sequences = 64}};
+    *args = (lab_args){.lab = {.data.source = "stories", .out = "lab", .measure_sequences = 64, .sensitivity_sequences = 8}};
     cli_train_defaults(&args->lab.train);
     cli_quant_defaults(&args->quant);
 }
@@ -28,6 +28,11 @@ static const cli_option lab_options[] = {
     LAB("seeds", "N", CLI_COUNT, seeds, 1, 1000, "runs per variant: --seed, --seed + 1, ...", "from the data source"),
     LAB("out", "DIR", CLI_TEXT, out, 0, 0, "folder for the results; given again, unfinished runs go on", NULL),
     LAB("measure-sequences", "N", CLI_COUNT, measure_sequences, 1, 1 << 20, "validation sequences measured", NULL),
+    LAB("precisions", "LIST", CLI_TEXT, precisions, 0, 0, "bits of weights and activations, quantized beside W8A8: w6a6,w4a8", "w6a6"),
+    LAB("sensitivity-sequences", "N", CLI_COUNT, sensitivity_sequences, 0, 1 << 20,
+        "validation sequences on which each tensor is quantized alone, to find the costliest; 0: none", NULL),
+    LAB("no-ablations", NULL, CLI_FLAG, no_ablations, 0, 0,
+        "leave out the alternatives to another softmax: plain softmax with SmoothQuant, and with LLM.int8()", NULL),
     {0}};
 static const cli_group lab_groups[] = {{"The comparison", lab_options, 0, false},
                                        {"Data", cli_data_options, offsetof(lab_args, lab.data), false},

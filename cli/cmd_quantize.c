@@ -26,8 +26,8 @@ static void quantize_defaults(void *arguments) {
 #define FIELD(name, value, type, field, min, max, help, otherwise) \
     { name, value, help, type, offsetof(quantize_args, field), min, max, otherwise }
 static const cli_option quantize_options[] = {
-    FIELD("data", "SOURCE", CLI_TEXT, data.source, 0, 0, "stories, bb, or a file: its training split calibrates, its validation split counts",
-          "must be given"),
+    FIELD("data", "SOURCE", CLI_TEXT, data.source, 0, 0,
+          "stories, bb, or a file: its training split calibrates, its validation split counts", "must be given"),
     FIELD("out", "DIR", CLI_TEXT, out, 0, 0, "folder for the quantized model", "must be given"),
     FIELD("force", NULL, CLI_FLAG, force, 0, 0, "overwrite a model that is there", NULL),
     FIELD("tokenizer", "FILE", CLI_TEXT, data.tokenizer, 0, 0, "where the model carries none", "the model's own"),
@@ -55,8 +55,8 @@ static const cli_group quantize_groups[] = {{"Options", quantize_options, 0, fal
 static bool on_progress(void *user, const gm_quant_progress *p) {
     cli_progress *progress = user;
     if (*p->tensor)
-        cli_progress_show(progress, (double)p->done / (double)p->total, "%s %lld/%lld  %s", p->phase, (long long)p->done, (long long)p->total,
-                          p->tensor);
+        cli_progress_show(progress, (double)p->done / (double)p->total, "%s %lld/%lld  %s", p->phase, (long long)p->done,
+                          (long long)p->total, p->tensor);
     else
         cli_progress_show(progress, 0, "perplexity: %s", p->phase);
     return cli_stop_asked();
@@ -97,9 +97,10 @@ static void print_outliers(json_t *root) {
     size_t i, c;
     if (!outliers)
         return;
-    printf("\nIn floating point, for a feature that reached %g: %.3g%% of the input features, %.3g%% of the products, %.3g%% of the bytes\n",
-           number_of(outliers, "threshold"), 100 * number_of(outliers, "columns_share"), 100 * number_of(outliers, "flops_share"),
-           100 * number_of(outliers, "bytes_share"));
+    printf(
+        "\nIn floating point, for a feature that reached %g: %.3g%% of the input features, %.3g%% of the products, %.3g%% of the bytes\n",
+        number_of(outliers, "threshold"), 100 * number_of(outliers, "columns_share"), 100 * number_of(outliers, "flops_share"),
+        100 * number_of(outliers, "bytes_share"));
     json_array_foreach(json_object_get(outliers, "inputs"), i, input) {
         json_t *features = json_object_get(input, "features"), *feature;
         if (json_array_size(features) == 0)
@@ -154,10 +155,12 @@ static void print_tensors(json_t *root, int64_t top) {
         order[i] = json_array_get(tensors, i);
     qsort(order, count, sizeof *order, by_noise);
     if (sensitivity)
-        printf("\n%s\n", strcmp(of, "alone") == 0 ? "What each tensor costs alone, in perplexity" : "What sparing each tensor gains, in perplexity");
+        printf("\n%s\n",
+               strcmp(of, "alone") == 0 ? "What each tensor costs alone, in perplexity" : "What sparing each tensor gains, in perplexity");
     else
         printf("\nThe noisiest tensors (--sensitivity tells what each costs)\n");
-    printf("%-24s %4s  %-24s %9s %8s %10s%s\n", "tensor", "bits", "range", "step", "SQNR dB", "clipped", sensitivity ? "   perplexity" : "");
+    printf("%-24s %4s  %-24s %9s %8s %10s%s\n", "tensor", "bits", "range", "step", "SQNR dB", "clipped",
+           sensitivity ? "   perplexity" : "");
     for (size_t i = 0; i < shown; i++) {
         json_t *cost = sensitivity ? json_array_get(costs, i) : NULL;
         print_tensor(cost ? tensor_named(tensors, json_string_value(json_object_get(cost, "name"))) : order[i], cost);
@@ -275,9 +278,10 @@ const cli_command cli_command_quantize = {
     .operands = "MODEL",
     .operands_min = 1,
     .operands_max = 1,
-    .about = "Calibrates MODEL on the training split of some text, writes it with integer weights and the grids of its activations to --out,\n"
-             "and prints perplexity in f32, simulated and executed on integers, and the noise of every tensor. eval, measure and generate\n"
-             "take the folder as a model.",
+    .about =
+        "Calibrates MODEL on the training split of some text, writes it with integer weights and the grids of its activations to --out,\n"
+        "and prints perplexity in f32, simulated and executed on integers, and the noise of every tensor. eval, measure and generate\n"
+        "take the folder as a model.",
     .example = "ghostmax quantize lab/runs/softmax-s1 --data stories --out quantized --sensitivity",
     .size = sizeof(quantize_args),
     .groups = quantize_groups,

@@ -561,9 +561,12 @@ typedef struct gm_lab_options {
     const char *variants; /* comma list of specs (commas inside a spec's keys belong to it); NULL: the source's default */
     gm_data_options data;
     gm_train_options train;
-    gm_quant_options quant;
+    gm_quant_options quant; /* of the table's W8A8; the other precisions replace its bits */
+    const char *precisions; /* beside w8a8: "w6a6,w4a8"; NULL: w6a6 */
+    bool no_ablations;      /* leave out softmax + SmoothQuant and softmax + LLM.int8() */
     int64_t seeds;
     int64_t measure_sequences;
+    int64_t sensitivity_sequences; /* on which each tensor is quantized alone; 0: not done */
     const char *out;
     const char *overrides; /* "width=128,heads=2": applied to every preset */
     const char *command;   /* the command line, for the report */

@@ -104,7 +104,8 @@ static gm_status bpe_tokenizer(gm_tokenizer **out, int64_t vocab, gm_error *err)
     gm_text text = {0};
     for (int64_t i = 0; i < 2000; i++)
         gm_story_write(&text, gm_stream_key("stories", false, 0, i));
-    gm_status status = text.failed ? gm_fail_memory(err, text.size) : gm_tokenizer_build(out, "bpe", text.data, text.size, vocab, false, err);
+    gm_status status =
+        text.failed ? gm_fail_memory(err, text.size) : gm_tokenizer_build(out, "bpe", text.data, text.size, vocab, false, err);
     gm_text_free(&text);
     return status;
 }

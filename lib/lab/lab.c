@@ -11,14 +11,6 @@
 #include <string.h>
 #include <unistd.h>
 
-/* What is quantized: the table's W8A8, and W6A6, where outliers show first (6-bit activations
- * separate variants long before 8-bit ones do). */
-static const struct precision {
-    const char *name;
-    int weight_bits, activation_bits;
-    bool executed; /* on integers too */
-} precisions[] = {{"w8a8", 8, 8, true}, {"w6a6", 6, 6, false}};
-
 /* ---- the plan: everything that can be wrong is found before anything is trained ---------------------------------------------------- */
 
 static gm_status plan_models(gm_lab_plan *plan, const gm_data *data, const char *list, gm_error *err) {
@@ -109,7 +101,7 @@ static gm_trial *list_runs(const gm_lab_plan *plan, int *count) {
 /* The fields of every run's identity that are equal in all models; those that differ stand with their model. */
 static json_t *config_of(const gm_lab_plan *plan, const gm_data *data) {
     const gm_lab_options *o = plan->options;
-    json_t *identities[GM_LAB_MODELS], *models = json_array(), *variants = json_array();
+    json_t *identities[GM_LAB_MODELS], *models = json_array();
     for (int m = 0; m < plan->model_count; m++) {
         identities[m] = gm_identity_of(&plan->models[m].cfg, &o->train, gm_data_identity(data));
         json_object_del(identities[m], "attention");
@@ -131,19 +123,22 @@ static json_t *config_of(const gm_lab_plan *plan, const gm_data *data) {
     }
     for (int m = 0; m < plan->model_count; m++)
         json_decref(identities[m]);
-    for (int v = 0; v < plan->variant_count; v++)
-        json_array_append_new(variants, json_string(plan->specs[v]));
     json_object_set_new(config, "source", json_string(o->data.source));
     json_object_set_new(config, "bos", json_boolean(gm_data_bos(data)));
     json_object_set_new(config, "models", models);
+    json_object_set_new(config, "overrides", json_string(o->overrides ? o->overrides : ""));
+    return config;
+}
+
+/* What a lab may be continued with: more variants or seeds, other measurements. results.json has it beside the identity. */
+static void add_extent(json_t *config, const gm_lab_plan *plan, json_t *measuring, json_t *quantizing) {
+    json_t *variants = json_array();
+    for (int v = 0; v < plan->variant_count; v++)
+        json_array_append_new(variants, json_string(plan->specs[v]));
     json_object_set_new(config, "variants", variants);
     json_object_set_new(config, "seeds", json_integer(plan->seeds));
-    json_object_set_new(config, "overrides", json_string(o->overrides ? o->overrides : ""));
-    json_object_set_new(config, "measure_sequences", json_integer(o->measure_sequences));
-    json_t *quant = gm_quant_options_to_json(&o->quant);
-    json_object_del(quant, "seed"); /* the run's */
-    json_object_set_new(config, "quant", quant);
-    return config;
+    json_object_set(config, "measuring", measuring);
+    json_object_set(config, "quantizing", quantizing);
 }
 
 /* A folder that is new, without files of a lab's, or this very lab's; anything else is refused before a byte is written. */
@@ -192,6 +187,7 @@ typedef struct lab {
     gm_lab_plan plan;
     gm_trial *runs;
     int run_count;
+    json_t *measuring, *quantizing; /* settings of measure.json and quant.json */
     gm_lab_callback callback;
     void *user;
 } lab;
@@ -232,34 +228,14 @@ static gm_status measure(json_t **out, lab *l, gm_model *model, gm_error *err) {
     return *out ? GM_OK : gm_fail_memory(err, 1 << 16);
 }
 
-static gm_status quantize(json_t **out, lab *l, gm_model *model, uint64_t seed, gm_error *err) {
-    const gm_lab_options *o = l->plan.options;
-    json_t *root = json_pack("{s:s, s:I}", "schema", "ghostmax.quant/1", "sequences", (json_int_t)o->train.eval_sequences);
-    gm_status status = GM_OK;
-    for (int i = 0; i < GM_COUNT(precisions) && status == GM_OK; i++) {
-        gm_quant_options options = o->quant;
-        double loss = NAN, f32_loss = NAN, executed_loss = NAN;
-        char name[32];
-        gm_quant_set_bits(&options, precisions[i].weight_bits, precisions[i].activation_bits);
-        options.sequences = o->train.eval_sequences; /* those of val_loss, so that the two perplexities compare */
-        options.seed = seed;
-        status = GM_EUNSUPPORTED; /* per-token ranges have no integers: simulated only */
-        if (precisions[i].executed)
-            status = gm_quant_executed_loss(model, l->data, &options, &executed_loss, &loss, &f32_loss, err);
-        if (status == GM_EUNSUPPORTED)
-            status = gm_quant_simulated_loss(model, l->data, &options, &loss, &f32_loss, err);
-        snprintf(name, sizeof name, "%s_loss", precisions[i].name);
-        json_object_set_new(root, name, isfinite(loss) ? json_real(loss) : json_null());
-        snprintf(name, sizeof name, "%s_executed_loss", precisions[i].name);
-        if (precisions[i].executed)
-            json_object_set_new(root, name, isfinite(executed_loss) ? json_real(executed_loss) : json_null());
-        json_object_set_new(root, "f32_loss", isfinite(f32_loss) ? json_real(f32_loss) : json_null());
-    }
-    if (status == GM_OK)
-        *out = root;
-    else
-        json_decref(root);
-    return status;
+typedef struct quantize_teller {
+    lab *lab;
+    const gm_trial *run;
+} quantize_teller;
+
+static bool on_quantize(void *user) {
+    quantize_teller *t = user;
+    return tell(t->lab, t->run, "quantize", false, NULL);
 }
 
 static double number_in(const json_t *object, const char *name) {
@@ -267,48 +243,42 @@ static double number_in(const json_t *object, const char *name) {
     return json_is_number(value) ? json_number_value(value) : NAN;
 }
 
+static void set_finite(json_t *values, const char *name, double x) {
+    if (isfinite(x))
+        json_object_set_new(values, name, json_real(x));
+}
+
 /* Every metric by its name: from training, from quant.json, and whatever measure.json has under that name. */
-static json_t *values_of(const gm_train_result *train, const json_t *measured, const json_t *quant) {
+static json_t *values_of(const gm_lab_plan *plan, const gm_train_result *train, const json_t *measured, const json_t *quant) {
     json_t *values = json_object();
     double f32_loss = number_in(quant, "f32_loss");
-    for (int i = 0; i < gm_metric_count; i++)
-        json_object_set_new(values, gm_metrics[i].name, json_null());
-    for (int i = 0; i < gm_metric_count; i++) {
-        double x = number_in(measured, gm_metrics[i].name);
-        if (isfinite(x))
-            json_object_set_new(values, gm_metrics[i].name, json_real(x));
+    for (int i = 0; i < plan->metrics.count; i++) {
+        const char *name = plan->metrics.list[i].name;
+        json_object_set_new(values, name, json_null());
+        set_finite(values, name, number_in(measured, name));
+        set_finite(values, name, number_in(quant, name));
     }
-    const struct {
-        const char *name;
-        double value;
-    } trained[] = {{"val_loss", train->val_loss},
-                   {"ppl", exp(train->val_loss)},
-                   {"train_loss", train->loss},
-                   {"train_tokens_per_s", round(train->tokens_per_s)}};
-    for (int i = 0; i < GM_COUNT(trained); i++)
-        json_object_set_new(values, trained[i].name, isfinite(trained[i].value) ? json_real(trained[i].value) : json_null());
-    for (int i = 0; i < GM_COUNT(precisions); i++) {
+    set_finite(values, "val_loss", train->val_loss);
+    set_finite(values, "ppl", exp(train->val_loss));
+    set_finite(values, "train_loss", train->loss);
+    set_finite(values, "train_tokens_per_s", round(train->tokens_per_s));
+    set_finite(values, "w8a8_executed_ppl", exp(number_in(quant, "w8a8_executed_loss")));
+    for (int i = 0; i < plan->precision_count; i++) {
         char name[32];
-        snprintf(name, sizeof name, "%s_loss", precisions[i].name);
+        snprintf(name, sizeof name, "%s_loss", plan->precisions[i].name);
         double loss = number_in(quant, name);
-        snprintf(name, sizeof name, "%s_ppl", precisions[i].name);
-        json_object_set_new(values, name, isfinite(exp(loss)) ? json_real(exp(loss)) : json_null());
-        snprintf(name, sizeof name, "%s_loss_increase", precisions[i].name);
-        json_object_set_new(values, name, isfinite(loss - f32_loss) ? json_real(loss - f32_loss) : json_null());
-        if (!precisions[i].executed)
-            continue;
-        snprintf(name, sizeof name, "%s_executed_loss", precisions[i].name);
-        double ppl = exp(number_in(quant, name));
-        snprintf(name, sizeof name, "%s_executed_ppl", precisions[i].name);
-        json_object_set_new(values, name, isfinite(ppl) ? json_real(ppl) : json_null());
+        snprintf(name, sizeof name, "%s_ppl", plan->precisions[i].name);
+        set_finite(values, name, exp(loss));
+        snprintf(name, sizeof name, "%s_loss_increase", plan->precisions[i].name);
+        set_finite(values, name, loss - f32_loss);
     }
     return values;
 }
 
-/* What `make` computes for a finished run, from `path` when it is there. */
+/* What is computed for a finished run, and with which settings: read from `path` when it was made with the same, else made. */
 typedef struct analysis {
     const char *file, *phase;
-    json_t *root;
+    json_t *settings, *root;
     char path[1024];
 } analysis;
 
@@ -318,6 +288,10 @@ static gm_status analyse(analysis a[2], lab *l, gm_trial *run, const char *folde
     for (int i = 0; i < 2; i++) {
         GM_TRY(gm_path_join(a[i].path, sizeof a[i].path, folder, a[i].file, err));
         GM_TRY(gm_store_read(&a[i].root, a[i].path, "remove it: the same command makes it anew", err));
+        if (a[i].root && !json_equal(json_object_get(a[i].root, "settings"), a[i].settings)) {
+            json_decref(a[i].root);
+            a[i].root = NULL;
+        }
     }
     for (int i = 0; i < 2 && status == GM_OK; i++) {
         if (a[i].root)
@@ -329,9 +303,13 @@ static gm_status analyse(analysis a[2], lab *l, gm_trial *run, const char *folde
             status = gm_model_load(&model, l->ctx, folder, err);
         if (status != GM_OK)
             break;
-        status = i == 0 ? measure(&a[i].root, l, model, err) : quantize(&a[i].root, l, model, run->seed, err);
-        if (status == GM_OK)
+        status = i == 0 ? measure(&a[i].root, l, model, err)
+                        : gm_lab_quantize(&a[i].root, &l->plan, l->data, model, l->plan.specs[run->variant], run->seed, on_quantize,
+                                          &(quantize_teller){l, run}, err);
+        if (status == GM_OK) {
+            json_object_set(a[i].root, "settings", a[i].settings);
             status = gm_store_write(a[i].root, a[i].path, err);
+        }
     }
     gm_model_free(model);
     return status;
@@ -344,7 +322,8 @@ static gm_status do_run(lab *l, gm_trial *run, gm_error *err) {
     gm_train_options train = o->train;
     gm_train_result result;
     train_teller teller = {l, run, false};
-    analysis analyses[2] = {{.file = "measure.json", .phase = "measure"}, {.file = "quant.json", .phase = "quantize"}};
+    analysis analyses[2] = {{.file = "measure.json", .phase = "measure", .settings = l->measuring},
+                            {.file = "quant.json", .phase = "quantize", .settings = l->quantizing}};
     cfg.attention = l->plan.variants[run->variant];
     train.seed = run->seed;
     snprintf(within, sizeof within, "runs/%s", run->name);
@@ -360,9 +339,9 @@ static gm_status do_run(lab *l, gm_trial *run, gm_error *err) {
     if (status == GM_OK && !teller.worked && tell(l, run, "train", true, NULL))
         status = gm_fail(err, GM_ESTOPPED, "stopped; the same command continues it");
     if (status == GM_OK)
-        run->values = values_of(&result, analyses[0].root, analyses[1].root);
+        run->values = values_of(&l->plan, &result, analyses[0].root, analyses[1].root);
     json_decref(analyses[0].root);
-    json_decref(analyses[1].root);
+    run->quant = analyses[1].root;
     return status;
 }
 
@@ -382,7 +361,7 @@ static gm_status conclude(lab *l, json_t *config, char **results_json, char **ta
     json_t *results = gm_lab_results(&l->plan, l->ctx, config, l->runs, l->run_count);
     gm_status status = results ? GM_OK : gm_fail_memory(err, 1 << 16);
     if (status == GM_OK)
-        gm_lab_table(&table, results);
+        gm_lab_table(&table, results, &l->plan.metrics);
     if (status == GM_OK && (table.failed || !table.data))
         status = gm_fail_memory(err, 1 << 16);
     if (status == GM_OK)
@@ -418,6 +397,8 @@ static gm_status plan_lab(lab *l, const gm_lab_options *o, gm_error *err) {
     GM_TRY(gm_variants_parse(plan->variants, GM_LAB_VARIANTS, &plan->variant_count, o->variants ? o->variants : source->variants, err));
     for (int i = 0; i < plan->variant_count; i++)
         gm_variant_format(plan->specs[i], sizeof plan->specs[i], &plan->variants[i]);
+    GM_TRY(gm_precisions_parse(plan->precisions, &plan->precision_count, o->precisions ? o->precisions : "w6a6", err));
+    gm_lab_metrics(&plan->metrics, plan->precisions, plan->precision_count);
     return plan_models(plan, l->data, o->models ? o->models : source->model, err);
 }
 
@@ -446,6 +427,9 @@ gm_status gm_lab_run(const gm_ctx *ctx, const gm_lab_options *options, gm_lab_ca
     config = config_of(&l.plan, data);
     GM_TRY_GOTO(check_folder(o.out, config, err));
     GM_TRY_GOTO(begin_folder(o.out, config, err));
+    l.measuring = json_pack("{s:I}", "sequences", (json_int_t)o.measure_sequences);
+    l.quantizing = gm_lab_quant_settings(&l.plan);
+    add_extent(config, &l.plan, l.measuring, l.quantizing);
     l.runs = list_runs(&l.plan, &l.run_count);
     if (!l.runs) {
         status = gm_fail_memory(err, 1 << 16);
@@ -460,8 +444,12 @@ gm_status gm_lab_run(const gm_ctx *ctx, const gm_lab_options *options, gm_lab_ca
                         l.plan.specs[l.runs[i].variant], (unsigned long long)l.runs[i].seed, (long long)l.runs[i].diverged_at);
     }
 done:
-    for (int i = 0; i < l.run_count && l.runs; i++)
+    for (int i = 0; i < l.run_count && l.runs; i++) {
         json_decref(l.runs[i].values);
+        json_decref(l.runs[i].quant);
+    }
+    json_decref(l.measuring);
+    json_decref(l.quantizing);
     free(l.runs);
     json_decref(config);
     gm_data_free(data);

@@ -14,7 +14,35 @@
 
 #include <jansson.h>
 
-enum { GM_LAB_MODELS = 16, GM_LAB_VARIANTS = 64, GM_LAB_SEEDS = 1000 };
+enum { GM_LAB_MODELS = 16, GM_LAB_VARIANTS = 64, GM_LAB_SEEDS = 1000, GM_LAB_PRECISIONS = 8, GM_LAB_METRICS = 64 };
+
+/* ---- metrics: one list for results.json, table.md and the comparison with softmax --------------------------------------------- */
+
+/* Blocks of the table in which a metric stands. */
+enum { GM_TABLE_RESULTS = 1, GM_TABLE_MORE = 2, GM_TABLE_QUANTIZED = 4 };
+
+typedef struct gm_metric {
+    char name[40], title[40];
+    int tables;    /* none: results.json only */
+    int better;    /* -1: lower, 1: higher, 0: neither */
+    bool compared; /* paired with softmax, with an interval */
+    bool by_size;  /* with several presets: against their parameters too */
+    char why[64];  /* compared: what it is, in a sentence */
+} gm_metric;
+
+typedef struct gm_metrics {
+    gm_metric list[GM_LAB_METRICS];
+    int count;
+} gm_metrics;
+
+/* w6a8: weights of 6 bits, activations of 8. */
+typedef struct gm_precision {
+    char name[16];
+    int weight_bits, activation_bits;
+} gm_precision;
+
+/* The fixed metrics, and those of every precision. */
+void gm_lab_metrics(gm_metrics *out, const gm_precision *precisions, int count);
 
 typedef struct gm_lab_model {
     char preset[32];
@@ -27,8 +55,10 @@ typedef struct gm_lab_plan {
     gm_lab_model models[GM_LAB_MODELS];
     gm_variant variants[GM_LAB_VARIANTS];
     char specs[GM_LAB_VARIANTS][256];
-    int model_count, variant_count;
+    gm_precision precisions[GM_LAB_PRECISIONS]; /* w8a8, then what was asked for beside it */
+    int model_count, variant_count, precision_count;
     int64_t seeds;
+    gm_metrics metrics;
 } gm_lab_plan;
 
 typedef struct gm_trial {
@@ -37,23 +67,9 @@ typedef struct gm_trial {
     char name[384]; /* of its folder under runs/ */
     bool diverged;  /* then diverged_at says when, and values is NULL */
     int64_t diverged_at;
-    json_t *values; /* metric name -> number or null; the rows of gm_metrics */
+    json_t *values; /* metric name -> number or null, for every metric of the plan */
+    json_t *quant;  /* quant.json; NULL when it diverged */
 } gm_trial;
-
-/* ---- metrics: one table for results.json, table.md and the comparison with softmax -------------------------------------------- */
-
-typedef enum gm_metric_place { GM_PLACE_JSON, GM_PLACE_TABLE1, GM_PLACE_TABLE2 } gm_metric_place;
-
-typedef struct gm_metric {
-    const char *name, *title;
-    gm_metric_place place;
-    int better;      /* -1: lower, 1: higher, 0: neither */
-    bool compared;   /* paired with softmax, with an interval */
-    bool by_size;    /* with several presets: against their parameters too */
-    const char *why; /* compared: what it is, in a sentence */
-} gm_metric;
-extern const gm_metric gm_metrics[];
-extern const int gm_metric_count;
 
 /* ---- statistics over seeds ------------------------------------------------------------------------------------------------------ */
 
@@ -69,8 +85,27 @@ double gm_spread_interval95(const gm_spread *s);
 
 json_t *gm_lab_results(const gm_lab_plan *plan, const gm_ctx *ctx, json_t *config, const gm_trial *runs, int run_count);
 /* Markdown, aligned so that it reads as well on a terminal. */
-void gm_lab_table(gm_text *out, const json_t *results);
+void gm_lab_table(gm_text *out, const json_t *results, const gm_metrics *metrics);
 /* One per line of the verdict; also the "verdict" array of results.json. */
-json_t *gm_lab_verdict(const json_t *results);
+json_t *gm_lab_verdict(const json_t *results, const gm_metrics *metrics);
+
+/* ---- quantization of one run (lab_quant.c) ------------------------------------------------------------------------------------------ */
+
+/* "w6a6,w4a8" behind w8a8, which is always there. Errors: GM_EINVAL naming the word. */
+gm_status gm_precisions_parse(gm_precision *out, int *count, const char *list, gm_error *err);
+/* What quant.json depends on beside the model: another value of it, and it is made anew. */
+json_t *gm_lab_quant_settings(const gm_lab_plan *plan);
+/* What quantization costs this model (of variant `spec`): quant.json without its settings. tell (NULL ok) is asked between the parts
+ * whether to stop. */
+typedef bool (*gm_lab_stop)(void *user);
+gm_status gm_lab_quantize(json_t **out, const gm_lab_plan *plan, const gm_data *data, gm_model *model, const char *spec, uint64_t seed,
+                          gm_lab_stop stop, void *user, gm_error *err);
+/* The alternatives to another softmax: plain softmax, quantized in a way that copes with outliers. By index; NULL past the end. */
+typedef struct gm_ablation {
+    const char *name, *title; /* "smoothquant", "softmax + SmoothQuant" */
+} gm_ablation;
+const gm_ablation *gm_lab_ablation(int index);
+/* Of quant.json: tensor name -> what it alone adds to the loss; empty when that was not asked for. The caller's. */
+json_t *gm_lab_sensitivity(const json_t *quant);
 
 #endif

@@ -1,5 +1,5 @@
-/* lab_table.c -- table.md: Markdown whose columns are aligned, so that the same text is the terminal's table. Two blocks, each within 120
- * columns: what one asks first, then the rest. */
+/* lab_table.c -- table.md: Markdown whose columns are aligned, so that the same text is the terminal's table. Three blocks: what one asks
+ * first, then more of the same, then everything about quantization, where the alternatives to another softmax stand beside the variants. */
 #include "lab.h"
 
 #include <math.h>
@@ -118,7 +118,7 @@ static void add_metric(grid *g, json_t *rows, const gm_metric *metric) {
         const json_t *s = json_object_get(row, metric->name);
         double mean = field(s, "mean");
         char text[64];
-        if (strcmp(metric->name, "train_tokens_per_s") == 0 && !isnan(mean))
+        if (strstr(metric->name, "tokens_per_s") && !isnan(mean))
             format_count(text, sizeof text, mean);
         else
             format_spread(text, sizeof text, mean, field(s, "std"));
@@ -126,7 +126,27 @@ static void add_metric(grid *g, json_t *rows, const gm_metric *metric) {
     }
 }
 
-static void add_block(gm_text *out, json_t *rows, gm_metric_place place) {
+/* blocks.3.ffn_out +0.0012: the tensor that costs most when it alone is quantized. */
+static void add_costliest(grid *g, json_t *rows) {
+    int c = g->columns;
+    size_t i;
+    const json_t *row;
+    bool any = false;
+    snprintf(g->cell[0][c], CELL, "W8A8 costs most at");
+    json_array_foreach(rows, i, row) {
+        const json_t *costliest = json_object_get(row, "costliest");
+        double mean = field(json_object_get(costliest, "loss_increase"), "mean");
+        const char *tensor = json_string_value(json_object_get(costliest, "tensor"));
+        any |= tensor != NULL;
+        if (tensor)
+            snprintf(g->cell[i + 1][c], CELL, "%.60s %+.*f", tensor, GM_MIN(6, decimals_for(fabs(mean), 2)), mean);
+        else
+            snprintf(g->cell[i + 1][c], CELL, "-");
+    }
+    g->columns += any;
+}
+
+static void add_block(gm_text *out, json_t *rows, const gm_metrics *metrics, int table) {
     grid g = {.rows = (int)json_array_size(rows) + 1, .columns = 1};
     size_t i;
     const json_t *row;
@@ -134,22 +154,24 @@ static void add_block(gm_text *out, json_t *rows, gm_metric_place place) {
     json_array_foreach(rows, i, row) {
         snprintf(g.cell[i + 1][0], CELL, "%.80s", json_string_value(json_object_get(row, "variant")));
     }
-    if (place == GM_PLACE_TABLE1) {
+    if (table == GM_TABLE_RESULTS) {
         g.columns = 2;
         snprintf(g.cell[0][1], CELL, "params");
         json_array_foreach(rows, i, row) {
             format_count(g.cell[i + 1][1], CELL, field(row, "params"));
         }
     }
-    for (int m = 0; m < gm_metric_count; m++) {
-        if (gm_metrics[m].place == place)
-            add_metric(&g, rows, &gm_metrics[m]);
+    for (int m = 0; m < metrics->count; m++) {
+        if (metrics->list[m].tables & table)
+            add_metric(&g, rows, &metrics->list[m]);
     }
+    if (table == GM_TABLE_QUANTIZED)
+        add_costliest(&g, rows);
     print_grid(out, &g);
 }
 
 /* variant - softmax, seed by seed, with its interval where there are seeds enough. */
-static void add_paired(gm_text *out, json_t *rows) {
+static void add_paired(gm_text *out, json_t *rows, const gm_metrics *metrics) {
     grid g = {.rows = 1, .columns = 1};
     size_t i;
     const json_t *row;
@@ -161,13 +183,13 @@ static void add_paired(gm_text *out, json_t *rows) {
             continue;
         snprintf(g.cell[g.rows][0], CELL, "%.80s", json_string_value(json_object_get(row, "variant")));
         g.columns = 1;
-        for (int m = 0; m < gm_metric_count; m++) {
-            if (!gm_metrics[m].compared)
+        for (const gm_metric *m = metrics->list; m < metrics->list + metrics->count; m++) {
+            if (!m->compared)
                 continue;
-            const json_t *pair = json_object_get(paired, gm_metrics[m].name);
+            const json_t *pair = json_object_get(paired, m->name);
             double low = field(pair, "low"), high = field(pair, "high"), half = (high - low) / 2;
             int d = GM_MIN(6, decimals_for(half, 2));
-            snprintf(g.cell[0][g.columns], CELL, "%s", gm_metrics[m].title);
+            snprintf(g.cell[0][g.columns], CELL, "%s", m->title);
             if (isnan(low))
                 snprintf(g.cell[g.rows][g.columns], CELL, "-");
             else if (low == 0 && high == 0)
@@ -221,7 +243,25 @@ static void add_sizes(gm_text *out, const json_t *all, int models, const gm_metr
     print_grid(out, &g);
 }
 
-void gm_lab_table(gm_text *out, const json_t *results) {
+/* The rows of one model, and behind them, for the block on quantization, its ablations. */
+static void add_model(gm_text *out, const json_t *results, json_t *rows, const char *model, const gm_metrics *metrics) {
+    json_t *quantized = json_copy(rows), *ablation;
+    size_t i;
+    json_array_foreach(json_object_get(results, "ablations"), i, ablation) {
+        if (strcmp(model, json_string_value(json_object_get(ablation, "model"))) == 0)
+            json_array_append(quantized, ablation);
+    }
+    add_heading(out, json_object_get(results, "config"), json_array_get(rows, 0));
+    add_block(out, rows, metrics, GM_TABLE_RESULTS);
+    gm_text_add(out, "\n");
+    add_block(out, rows, metrics, GM_TABLE_MORE);
+    gm_text_add(out, "\n");
+    add_block(out, quantized, metrics, GM_TABLE_QUANTIZED);
+    add_paired(out, rows, metrics);
+    json_decref(quantized);
+}
+
+void gm_lab_table(gm_text *out, const json_t *results, const gm_metrics *metrics) {
     const json_t *all = json_object_get(results, "rows"), *verdict = json_object_get(results, "verdict"), *sentence;
     size_t n = json_array_size(all), s;
     for (size_t i = 0; i < n;) {
@@ -231,19 +271,15 @@ void gm_lab_table(gm_text *out, const json_t *results) {
             json_array_append(rows, json_array_get(all, i));
         if (out->size > 0)
             gm_text_add(out, "\n");
-        add_heading(out, json_object_get(results, "config"), json_array_get(rows, 0));
-        add_block(out, rows, GM_PLACE_TABLE1);
-        gm_text_add(out, "\n");
-        add_block(out, rows, GM_PLACE_TABLE2);
-        add_paired(out, rows);
+        add_model(out, results, rows, model, metrics);
         json_decref(rows);
     }
     int models = (int)json_array_size(json_object_get(json_object_get(results, "config"), "models"));
     if (models > 1)
         gm_text_add(out, "\n### By size\n");
-    for (int m = 0; m < gm_metric_count && models > 1; m++) {
-        if (gm_metrics[m].by_size)
-            add_sizes(out, all, models, &gm_metrics[m]);
+    for (int m = 0; m < metrics->count && models > 1; m++) {
+        if (metrics->list[m].by_size)
+            add_sizes(out, all, models, &metrics->list[m]);
     }
     json_array_foreach(verdict, s, sentence) {
         gm_text_add(out, "%s- %s\n", s ? "" : "\n", json_string_value(sentence));

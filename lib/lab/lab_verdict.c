@@ -105,7 +105,7 @@ static void sentence_overall(json_t *sentences, json_t *rows, int intervals) {
     gm_text_free(&text);
 }
 
-static void sentences_of_model(json_t *sentences, json_t *rows) {
+static void sentences_of_model(json_t *sentences, json_t *rows, const gm_metrics *metrics) {
     int pairs = 0, intervals = 0;
     bool baseline = false;
     size_t i;
@@ -113,8 +113,8 @@ static void sentences_of_model(json_t *sentences, json_t *rows) {
     gm_text text = {0};
     json_array_foreach(rows, i, row) {
         baseline |= strcmp(variant_of(row), "softmax") == 0;
-        for (int m = 0; m < gm_metric_count; m++) {
-            const json_t *pair = json_object_get(json_object_get(row, "paired"), gm_metrics[m].name);
+        for (int m = 0; m < metrics->count; m++) {
+            const json_t *pair = json_object_get(json_object_get(row, "paired"), metrics->list[m].name);
             pairs = GM_MAX(pairs, (int)json_integer_value(json_object_get(pair, "pairs")));
             intervals += json_is_number(json_object_get(pair, "low"));
         }
@@ -142,16 +142,16 @@ static void sentences_of_model(json_t *sentences, json_t *rows) {
         json_array_append_new(sentences, json_string(few.data));
         gm_text_free(&few);
     } else {
-        for (int m = 0; m < gm_metric_count; m++) {
-            if (gm_metrics[m].compared)
-                sentence_of_metric(sentences, rows, &gm_metrics[m]);
+        for (int m = 0; m < metrics->count; m++) {
+            if (metrics->list[m].compared)
+                sentence_of_metric(sentences, rows, &metrics->list[m]);
         }
         sentence_overall(sentences, rows, intervals);
     }
 }
 
 /* The rows of one model at a time: they stand together. */
-json_t *gm_lab_verdict(const json_t *results) {
+json_t *gm_lab_verdict(const json_t *results, const gm_metrics *metrics) {
     const json_t *rows = json_object_get(results, "rows");
     json_t *sentences = json_array();
     size_t n = json_array_size(rows);
@@ -163,7 +163,7 @@ json_t *gm_lab_verdict(const json_t *results) {
             json_array_append(group, json_array_get(rows, i));
         json_t *said = json_array(), *sentence;
         size_t k;
-        sentences_of_model(said, group);
+        sentences_of_model(said, group, metrics);
         json_array_foreach(said, k, sentence) {
             gm_text text = {0};
             gm_text_add(&text, "%s%s%s", several ? model : "", several ? ": " : "", json_string_value(sentence));

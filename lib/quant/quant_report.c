@@ -32,8 +32,9 @@ typedef struct report {
     float *before;                   /* one view's values */
     size_t before_size;
     bool no_memory;
-    int only;    /* the unit that is alone rounded, or spared */
-    bool spared; /* which of the two */
+    double seconds; /* that the last evaluation took */
+    int only;       /* the unit that is alone rounded, or spared */
+    bool spared;    /* which of the two */
 } report;
 
 static bool is_outside(gm_site site) {
@@ -164,7 +165,10 @@ static gm_status loss_of(report *r, gm_model *m, const gm_tap *tap, const char *
     if (told(r, phase, tensor, done, total))
         return gm_fail(err, GM_ESTOPPED, "stopped");
     m->resident = NULL;
-    return gm_quant_validation_loss(m, r->data, &r->evaluated, tap, loss, err);
+    double start = gm_seconds();
+    gm_status status = gm_quant_validation_loss(m, r->data, &r->evaluated, tap, loss, err);
+    r->seconds = gm_seconds() - start;
+    return status;
 }
 
 /* Each unit alone in the f32 model, or everything but it in the rounded one. A matrix changes places for one evaluation. */
@@ -210,6 +214,13 @@ static json_t *loss_and_ppl(double loss) {
     return json_pack("{s:o, s:o}", "loss", number(loss), "ppl", number(exp(loss)));
 }
 
+/* tokens_per_s: evaluated, in batches, on this machine. */
+static json_t *with_speed(double loss, double tokens, double seconds) {
+    json_t *root = loss_and_ppl(loss);
+    json_object_set_new(root, "tokens_per_s", number(tokens / seconds));
+    return root;
+}
+
 static json_t *unit_to_json(const gm_quant_plan *plan, const unit *u) {
     const gm_quantizer *q = u->matrix >= 0 ? &plan->matrices[u->matrix].how : gm_quant_plan_quantizer(plan, u->site);
     double step = NAN, grids = NAN;
@@ -222,8 +233,9 @@ static json_t *unit_to_json(const gm_quant_plan *plan, const unit *u) {
     }
     return json_pack("{s:s, s:s, s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:o}", "name", u->name, "kind",
                      u->matrix >= 0 ? "weight" : "activation", "layer", u->layer, "bits", q->bits, "lo", number(u->lo), "hi", number(u->hi),
-                     "step", grids == 1 ? number(step) : json_null(), "grids", isfinite(grids) ? json_integer((json_int_t)grids) : json_null(),
-                     "sqnr_db", u->noise > 0 ? number(10 * log10(u->signal / u->noise)) : json_null(), "clipped",
+                     "step", grids == 1 ? number(step) : json_null(), "grids",
+                     isfinite(grids) ? json_integer((json_int_t)grids) : json_null(), "sqnr_db",
+                     u->noise > 0 ? number(10 * log10(u->signal / u->noise)) : json_null(), "clipped",
                      number((double)u->clipped / (double)GM_MAX(u->values, 1)));
 }
 
@@ -245,14 +257,14 @@ static json_t *sensitivity_to_json(const report *r, double baseline, gm_error *e
     for (int k = 0; k < r->count; k++) { /* the worst first: alone it adds most, spared it gives back most */
         const unit *u = order[r->spared ? r->count - 1 - k : k];
         const double sign = r->spared ? -1 : 1;
-        json_array_append_new(list, json_pack("{s:s, s:s, s:i, s:o, s:o, s:o}", "name", u->name, "kind",
-                                              u->matrix >= 0 ? "weight" : "activation", "layer", u->layer, "ppl", number(exp(u->loss)),
-                                              "ppl_cost", number(sign * (exp(u->loss) - exp(baseline))), "loss_cost",
-                                              number(sign * (u->loss - baseline))));
+        json_array_append_new(list,
+                              json_pack("{s:s, s:s, s:i, s:o, s:o, s:o}", "name", u->name, "kind", u->matrix >= 0 ? "weight" : "activation",
+                                        "layer", u->layer, "ppl", number(exp(u->loss)), "ppl_cost",
+                                        number(sign * (exp(u->loss) - exp(baseline))), "loss_cost", number(sign * (u->loss - baseline))));
     }
     gm_free(order);
-    return json_pack("{s:s, s:I, s:o, s:o}", "of", r->spared ? "spared" : "alone", "sequences", (json_int_t)r->evaluated.sequences, "baseline",
-                     loss_and_ppl(baseline), "tensors", list);
+    return json_pack("{s:s, s:I, s:o, s:o}", "of", r->spared ? "spared" : "alone", "sequences", (json_int_t)r->evaluated.sequences,
+                     "baseline", loss_and_ppl(baseline), "tensors", list);
 }
 
 /* What LLM.int8() keeps in floating point, and what that costs. */
@@ -269,8 +281,8 @@ static json_t *outliers_to_json(const gm_quant_plan *plan) {
         for (int64_t c = 0; c < o->count; c++)
             json_array_append_new(features, json_integer(o->column[c]));
         snprintf(name, sizeof name, "blocks.%d.%s", layer, gm_site_name(gm_linear_inputs[input].site));
-        json_array_append_new(list, json_pack("{s:s, s:o, s:o}", "input", name, "features", features, "share",
-                                              number((double)o->count / (double)p->cols)));
+        json_array_append_new(
+            list, json_pack("{s:s, s:o, s:o}", "input", name, "features", features, "share", number((double)o->count / (double)p->cols)));
         kept += (double)(o->count * p->rows);
         all += (double)(p->cols * p->rows);
         kept_columns += (double)o->count;
@@ -287,12 +299,15 @@ static json_t *outliers_to_json(const gm_quant_plan *plan) {
 static gm_status report_make(report *r, const gm_quant_report_options *o, json_t *root, gm_matrix_view *views, gm_error *err) {
     gm_quantized *q = r->q;
     gm_quant_plan *plan = &q->plan;
-    double f32, simulated, executed = NAN, baseline;
+    double f32, simulated, executed = NAN, baseline, f32_seconds;
+    const int64_t sequences = GM_MIN(r->evaluated.sequences, gm_data_validation_count(r->data));
+    const double tokens = (double)(sequences * gm_data_context(r->data));
     gm_error reason = {0};
     size_t bytes, f32_bytes;
     GM_TRY(loss_of(r, plan->source, NULL, "f32", "", 0, 3, &f32, err));
-    GM_TRY(loss_of(r, plan->model, &(gm_tap){.fn = noise_tap, .user = r, .attention = plan->options.attention.bits > 0}, "simulated", "", 1, 3,
-                   &simulated, err));
+    f32_seconds = r->seconds;
+    GM_TRY(loss_of(r, plan->model, &(gm_tap){.fn = noise_tap, .user = r, .attention = plan->options.attention.bits > 0}, "simulated", "", 1,
+                   3, &simulated, err));
     if (r->no_memory)
         return gm_fail_memory(err, r->before_size * sizeof(float));
     gm_status status = gm_quantized_mode(q, GM_QUANT_EXECUTED, &reason);
@@ -302,16 +317,17 @@ static gm_status report_make(report *r, const gm_quant_report_options *o, json_t
     }
     if (status != GM_OK && status != GM_EUNSUPPORTED)
         return status;
-    json_object_set_new(root, "sequences", json_integer(GM_MIN(r->evaluated.sequences, gm_data_validation_count(r->data))));
+    json_object_set_new(root, "sequences", json_integer(sequences));
     json_object_set_new(root, "context", json_integer(gm_data_context(r->data)));
-    json_object_set_new(root, "f32", loss_and_ppl(f32));
+    json_object_set_new(root, "f32", with_speed(f32, tokens, f32_seconds));
     json_object_set_new(root, "simulated", loss_and_ppl(simulated));
-    json_object_set_new(root, "executed", isnan(executed) && status != GM_OK ? json_null() : loss_and_ppl(executed));
+    json_object_set_new(root, "executed", isnan(executed) && status != GM_OK ? json_null() : with_speed(executed, tokens, r->seconds));
     if (status == GM_EUNSUPPORTED)
         json_object_set_new(root, "not_executed_because", json_string(reason.msg));
     gm_quantized_bytes(q, &bytes, &f32_bytes);
-    json_object_set_new(root, "bytes", json_pack("{s:I, s:I, s:o}", "quantized", (json_int_t)bytes, "f32", (json_int_t)f32_bytes, "ratio",
-                                                 number((double)bytes / (double)f32_bytes)));
+    json_object_set_new(root, "bytes",
+                        json_pack("{s:I, s:I, s:o}", "quantized", (json_int_t)bytes, "f32", (json_int_t)f32_bytes, "ratio",
+                                  number((double)bytes / (double)f32_bytes)));
     json_t *tensors = json_array();
     json_object_set_new(root, "tensors", tensors);
     for (int i = 0; i < r->count; i++) {

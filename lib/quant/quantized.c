@@ -9,9 +9,10 @@ gm_status gm_quantized_make(gm_quantized **out, gm_model *m, const gm_data *data
     const int64_t asked = options->calibration_batches * options->calibration_batch, tokens = gm_data_train_tokens(data);
     const int64_t have = tokens / gm_data_context(data);
     if (tokens >= 0 && asked > have)
-        return gm_fail(err, GM_EINVAL,
-                       "calibration asks for %lld sequences of %lld tokens, the text has %lld (%lld tokens); give more text or fewer batches",
-                       (long long)asked, (long long)gm_data_context(data), (long long)have, (long long)tokens);
+        return gm_fail(
+            err, GM_EINVAL,
+            "calibration asks for %lld sequences of %lld tokens, the text has %lld (%lld tokens); give more text or fewer batches",
+            (long long)asked, (long long)gm_data_context(data), (long long)have, (long long)tokens);
     gm_quantized *q = gm_alloc(1, sizeof *q);
     if (!q)
         return gm_fail_memory(err, sizeof *q);

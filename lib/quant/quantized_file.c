@@ -197,8 +197,8 @@ static gm_status write_config(const gm_quantized *q, const char *path, gm_error 
     char *model_text = gm_config_json(&q->plan.model->cfg, GM_DTYPE_F32);
     json_t *model = model_text ? json_loads(model_text, 0, NULL) : NULL;
     free(model_text);
-    json_t *root = json_pack("{s:[s], s:s, s:o, s:o}", "architectures", "GhostmaxQuantizedForCausalLM", "model_type", model_type, "quantizer",
-                             gm_quant_options_to_json(&q->plan.options), "model", model);
+    json_t *root = json_pack("{s:[s], s:s, s:o, s:o}", "architectures", "GhostmaxQuantizedForCausalLM", "model_type", model_type,
+                             "quantizer", gm_quant_options_to_json(&q->plan.options), "model", model);
     char *text = root ? gm_json_text(root) : NULL;
     json_decref(root);
     gm_status status = text ? gm_file_write(path, text, strlen(text), err) : gm_fail_memory(err, 4096);
@@ -289,8 +289,8 @@ static gm_status verify(const gm_safetensors *s, int threads, gm_error *err) {
         snprintf(found, sizeof found, "%016" PRIx64, gm_checksum(t->data, t->bytes));
         const char *stored = json_string_value(json_object_get(root, t->name));
         if (!stored || strcmp(found, stored) != 0)
-            status = gm_fail_at(err, GM_EFORMAT, gm_tensor_offset(s, t), "%s: tensor '%s' was altered or damaged; restore the file", s->path,
-                                t->name);
+            status = gm_fail_at(err, GM_EFORMAT, gm_tensor_offset(s, t), "%s: tensor '%s' was altered or damaged; restore the file",
+                                s->path, t->name);
     }
     json_decref(root);
     return status == GM_OK ? gm_safetensors_verify(s, threads, err) : status;
@@ -303,8 +303,10 @@ static gm_status want(const gm_tensor **out, const gm_safetensors *s, const char
     if (!t)
         return gm_fail(err, GM_EFORMAT, "%s: tensor '%s' is missing; it and config.json do not belong together", s->path, name);
     if (strcmp(gm_tensor_type(t), type) != 0 || t->rank != (cols ? 2 : 1) || t->shape[0] != rows || (cols && t->shape[1] != cols))
-        return gm_fail_at(err, GM_EFORMAT, gm_tensor_offset(s, t), "%s: tensor '%s' is not %s [%lld%s%.0lld]; it and config.json do not "
-                          "belong together", s->path, name, type, (long long)rows, cols ? ", " : "", (long long)cols);
+        return gm_fail_at(err, GM_EFORMAT, gm_tensor_offset(s, t),
+                          "%s: tensor '%s' is not %s [%lld%s%.0lld]; it and config.json do not "
+                          "belong together",
+                          s->path, name, type, (long long)rows, cols ? ", " : "", (long long)cols);
     return GM_OK;
 }
 

@@ -191,7 +191,7 @@
   // ---- the page -------------------------------------------------------------------------------------------------------------
 
   function drawModel(page, lab, model, color, heading) {
-    const rows = lab.results.rows.filter(r => r.model === model), metrics = lab.results.metrics.filter(m => m.table);
+    const rows = lab.results.rows.filter(r => r.model === model), metrics = lab.results.metrics.filter(m => m.tables);
     if (heading) add(page, "h2", model);
     drawTable(page, rows, metrics, color);
     if (!charts) {

@@ -18,8 +18,9 @@ def numbers(results):
     """What must be equal when a lab is interrupted: everything but speed, and the command line."""
     rows = json.loads(json.dumps(results["rows"]))
     for row in rows:
-        del row["train_tokens_per_s"]
-    return results["config"], rows, results["verdict"]
+        for name in [n for n in row if n.endswith("tokens_per_s")]:
+            del row[name]
+    return results["config"], rows, results["ablations"], results["verdict"]
 
 
 class Lab(Case):
@@ -153,11 +154,49 @@ class Lab(Case):
         before = tree(self.path("o"))
         other = self.text("other.txt", 15000)
         for words, arguments in ((["lr", "0.05"], self.lab("o", "--lr", 0.05, seeds=1, steps=2)), (["steps is 2", "3"], self.lab("o", seeds=1, steps=3)),
-                                 (["seeds is 1", "2"], self.lab("o", seeds=2, steps=2)),
-                                 (["variants"], self.lab("o", seeds=1, steps=2, variants="softmax")), (["data"], self.lab("o", seeds=1, steps=2, data=other)),
+                                 (["data"], self.lab("o", seeds=1, steps=2, data=other)),
                                  (["layers"], self.lab("o", "--layers", 2, seeds=1, steps=2))):
             self.fails(2, words + [self.path("o")], *arguments)
             self.assertEqual(tree(self.path("o")), before)
+
+    def test_a_lab_grows(self):
+        """More seeds, variants and precisions: what is there is kept, only what is new is computed."""
+        self.ok(*self.lab("o", "--no-ablations", seeds=1, variants="softmax"))
+        before = tree(self.path("o", "runs"))
+        first = read_json(self.folder, "o", "results.json")
+        self.assertEqual(first["ablations"], [])
+        self.ok(*self.lab("o", "--no-ablations", seeds=2, variants="softmax,softmax1"))
+        after = tree(self.path("o", "runs"))
+        self.assertEqual({k: after[k] for k in before}, before)
+        grown = read_json(self.folder, "o", "results.json")
+        self.assertEqual([r["seeds"] for r in grown["rows"]], [2, 2])
+        self.assertEqual(grown["rows"][0]["val_loss"]["values"][0], first["rows"][0]["val_loss"]["mean"])
+        self.ok(*self.lab("o", "--precisions", "w4a8,w6a6", seeds=2, variants="softmax,softmax1"))
+        requantized = tree(self.path("o", "runs"))
+        self.assertEqual({k for k in after if requantized[k] != after[k]}, {k for k in after if k.endswith("quant.json")})
+        results = read_json(self.folder, "o", "results.json")
+        for row in results["rows"]:
+            self.assertGreater(row["w4a8_ppl"]["mean"], 1)
+            self.assertAlmostEqual(row["w4a8_loss_increase"]["mean"],
+                                   statistics.mean(math.log(q / p) for q, p in zip(row["w4a8_ppl"]["values"], row["ppl"]["values"])), delta=1e-3)
+        self.fails(2, ["w4b8", "w6a8"], *self.lab("o", "--precisions", "w4b8", seeds=2))
+
+    def test_quantization_block(self):
+        self.ok(*self.lab("o", "--precisions", "w6a6", seeds=2))
+        results = read_json(self.folder, "o", "results.json")
+        quant = read_json(self.folder, "o", "runs", "softmax1-s2", "quant.json")
+        row = results["rows"][1]
+        self.assertGreater(row["w8a8_executed_tokens_per_s"]["mean"], 0)
+        self.assertGreater(row["f32_tokens_per_s"]["mean"], 0)
+        costs = {t["name"]: t["loss_cost"] for t in quant["report"]["sensitivity"]["tensors"]}
+        self.assertEqual(row["costliest"]["loss_increase"]["values"][1], costs[row["costliest"]["tensor"]])
+        self.assertEqual([a["variant"] for a in results["ablations"]], ["softmax + SmoothQuant", "softmax + LLM.int8()"])
+        for a in results["ablations"]:
+            self.assertEqual(len(a["w6a6_ppl"]["values"]), 2)
+            self.assertAlmostEqual(a["w8a8_ppl"]["mean"], results["rows"][0]["ppl"]["mean"], delta=0.02 * a["w8a8_ppl"]["mean"])
+        table = read(self.path("o", "table.md"))
+        for words in ("softmax + SmoothQuant", "softmax + LLM.int8()", "INT8 tokens/s", row["costliest"]["tensor"]):
+            self.assertIn(words, table)
 
     def test_a_folder_that_is_not_a_lab(self):
         os.makedirs(self.path("o", "runs"))

@@ -270,14 +270,16 @@ static void test_damage(void **state) {
 static void test_write_refusals(void **state) {
     (void)state;
     gm_error err;
-    const gm_tensor_source twice[] = {{"a", values, 2, 0, 1, 1, GM_DTYPE_F32, NULL, NULL}, {"a", values, 2, 0, 1, 1, GM_DTYPE_F32, NULL, NULL}};
+    const gm_tensor_source twice[] = {{"a", values, 2, 0, 1, 1, GM_DTYPE_F32, NULL, NULL},
+                                      {"a", values, 2, 0, 1, 1, GM_DTYPE_F32, NULL, NULL}};
     assert_int_equal(gm_safetensors_write(path, twice, 2, NULL, &err), GM_EINVAL);
     const gm_tensor_source latin = {"\xe9", values, 2, 0, 1, 1, GM_DTYPE_F32, NULL, NULL};
     assert_int_equal(gm_safetensors_write(path, &latin, 1, NULL, &err), GM_EINVAL);
     const gm_tensor_source empty = {"a", values, 0, 0, 1, 1, GM_DTYPE_F32, NULL, NULL};
     assert_int_equal(gm_safetensors_write(path, &empty, 1, NULL, &err), GM_EINVAL);
     const float large[3] = {1, 65504, 65520}; /* the last is the first that rounds to infinity */
-    const gm_tensor_source half = {"large", large, 3, 0, 1, 1, GM_DTYPE_F16, NULL, NULL}, blocks = {"blocks", values, 4, 0, 1, 1, GM_DTYPE_Q8_0, NULL, NULL};
+    const gm_tensor_source half = {"large", large, 3, 0, 1, 1, GM_DTYPE_F16, NULL, NULL},
+                           blocks = {"blocks", values, 4, 0, 1, 1, GM_DTYPE_Q8_0, NULL, NULL};
     assert_int_equal(gm_safetensors_write(path, &half, 1, NULL, &err), GM_EINVAL);
     assert_non_null(strstr(err.msg, "'large'"));
     assert_int_equal(gm_safetensors_write(path, &blocks, 1, NULL, &err), GM_EUNSUPPORTED);

@@ -404,11 +404,17 @@ static void test_stock_quirks(void **state) {
         copies[i] = malloc(t->bytes);
         memcpy(copies[i], t->data, t->bytes);
         int64_t cols = t->rank == 2 ? t->shape[1] : 0;
-        sources[i] = (gm_tensor_source){.name = t->name + strlen("transformer."), .data = copies[i], .rows = t->shape[0], .cols = cols, .row_stride = cols ? cols : 1, .col_stride = 1};
+        sources[i] = (gm_tensor_source){.name = t->name + strlen("transformer."),
+                                        .data = copies[i],
+                                        .rows = t->shape[0],
+                                        .cols = cols,
+                                        .row_stride = cols ? cols : 1,
+                                        .col_stride = 1};
     }
     static const float mask[4] = {1, 0, 1, 1};
     sources[s.count] = (gm_tensor_source){.name = "h.0.attn.bias", .data = mask, .rows = 2, .cols = 2, .row_stride = 2, .col_stride = 1};
-    sources[s.count + 1] = (gm_tensor_source){.name = "lm_head.weight", .data = copies[0], .rows = 19, .cols = 48, .row_stride = 48, .col_stride = 1}; /* a tied head, repeated */
+    sources[s.count + 1] = (gm_tensor_source){
+        .name = "lm_head.weight", .data = copies[0], .rows = 19, .cols = 48, .row_stride = 48, .col_stride = 1}; /* a tied head, repeated */
     assert_int_equal(gm_safetensors_write("test_model_files.tmp/other.safetensors", sources, s.count + 2, NULL, &err), GM_OK);
     if (gm_model_load(&back, ctx, "test_model_files.tmp/other.safetensors", &err) != GM_OK)
         fail_msg("%s", err.msg);
