@@ -46,12 +46,14 @@
     return metric.better < 0 ? Math.min(...means) : Math.max(...means);
   }
 
-  function drawTable(parent, rows, metrics, color) {
+  // costliest: a last column with the tensor that costs most when it alone is quantized.
+  function drawTable(parent, rows, metrics, color, costliest) {
     const table = add(add(parent, "div", undefined, "scroll"), "table");
     const head = add(add(table, "thead"), "tr");
     add(head, "th", "variant");
     add(head, "th", "params");
     metrics.forEach(m => add(head, "th", m.title));
+    if (costliest) add(head, "th", "W8A8 costs most at");
     const body = add(table, "tbody");
     for (const row of rows) {
       const tr = add(body, "tr");
@@ -59,12 +61,13 @@
       add(name, "span", "", "swatch").style.background = color(row.variant);
       name.appendChild(document.createTextNode(row.variant));
       if (row.diverged) add(name, "span", " (diverged: seed " + row.diverged.join(", ") + ")", "soft");
-      add(tr, "td", countText(row.params));
+      add(tr, "td", finite(row.params) ? countText(row.params) : "");
       for (const m of metrics) {
         const s = row[m.name];
-        const text = m.name === "train_tokens_per_s" && s && finite(s.mean) ? countText(s.mean) : spreadText(s);
+        const text = m.name.endsWith("tokens_per_s") && s && finite(s.mean) ? countText(s.mean) : spreadText(s);
         add(tr, "td", text, s && s.mean === bestOf(rows, m) ? "best" : "");
       }
+      if (costliest) add(tr, "td", row.costliest ? row.costliest.tensor + " " + spreadText(row.costliest.loss_increase) : "–");
     }
   }
 
@@ -191,9 +194,13 @@
   // ---- the page -------------------------------------------------------------------------------------------------------------
 
   function drawModel(page, lab, model, color, heading) {
-    const rows = lab.results.rows.filter(r => r.model === model), metrics = lab.results.metrics.filter(m => m.tables);
+    const ofModel = list => (list || []).filter(r => r.model === model), rows = ofModel(lab.results.rows);
+    const metrics = table => lab.results.metrics.filter(m => m.tables & table); // GM_TABLE_* of the lab
     if (heading) add(page, "h2", model);
-    drawTable(page, rows, metrics, color);
+    drawTable(page, rows, metrics(1), color);
+    drawTable(page, rows, metrics(2), color);
+    add(page, "h3", "Quantized");
+    drawTable(page, rows.concat(ofModel(lab.results.ablations)), metrics(4), color, true);
     if (!charts) {
       add(page, "p", "This build of ghostmax had no d3, so the charts are left out; the numbers are all here and in results.json.", "soft");
       return;

@@ -25,10 +25,10 @@ static const char *in_folder(const char *name) {
 
 /* a and b [4] fill the first file, c [3, 4] is larger than a file may be and stands alone, d [2] is the third. */
 static void set_write(void) {
-    const gm_tensor_source tensors[] = {{"a", values, 4, 0, 1, 1, GM_DTYPE_F32, NULL},
-                                        {"b", values + 4, 4, 0, 1, 1, GM_DTYPE_F32, NULL},
-                                        {"c", values, 3, 4, 4, 1, GM_DTYPE_F32, NULL},
-                                        {"d", values + 10, 2, 0, 1, 1, GM_DTYPE_BF16, NULL}};
+    const gm_tensor_source tensors[] = {{"a", values, 4, 0, 1, 1, GM_DTYPE_F32, NULL, NULL},
+                                        {"b", values + 4, 4, 0, 1, 1, GM_DTYPE_F32, NULL, NULL},
+                                        {"c", values, 3, 4, 4, 1, GM_DTYPE_F32, NULL, NULL},
+                                        {"d", values + 10, 2, 0, 1, 1, GM_DTYPE_BF16, NULL, NULL}};
     gm_error err;
     assert_int_equal(gm_dir_make(folder, &err), GM_OK);
     if (gm_safetensors_write_shards(folder, tensors, GM_COUNT(tensors), NULL, 32, &err) != GM_OK)
@@ -105,7 +105,7 @@ static void test_disagreement(void **state) {
     index_write(MAP(AB C D ", \"a\": \"model-00002-of-00003.safetensors\""));
     refused(GM_EFORMAT, "duplicate", "index.json");
     /* the same tensor in two files */
-    const gm_tensor_source twice[] = {{"d", values, 2, 0, 1, 1, GM_DTYPE_F32, NULL}, {"e", values, 2, 0, 1, 1, GM_DTYPE_F32, NULL}};
+    const gm_tensor_source twice[] = {{"d", values, 2, 0, 1, 1, GM_DTYPE_F32, NULL, NULL}, {"e", values, 2, 0, 1, 1, GM_DTYPE_F32, NULL, NULL}};
     assert_int_equal(gm_safetensors_write(in_folder("extra.safetensors"), twice, 2, NULL, &err), GM_OK);
     index_write(MAP(AB C D ", \"e\": \"extra.safetensors\""));
     refused(GM_EFORMAT, "'d' is here", "00003");
