@@ -84,10 +84,14 @@ gm_status cli_load_model(gm_model **out, const gm_ctx *ctx, const char *path, gm
 typedef struct cli_loaded {
     gm_ctx *ctx;
     gm_model *model;
+    gm_quantized *quantized; /* cli_load_any: where the folder holds one; model is its */
     gm_data *data;
     char tokenizer_path[1024];
 } cli_loaded;
 int cli_load(cli_loaded *loaded, const cli_command *command, const cli_common *common, gm_data_options *data);
+/* The same where a quantized model is welcome too: simulated, or, executed_only, on its integers alone (where they can be executed; else
+ * simulated, with a note). */
+int cli_load_any(cli_loaded *loaded, const cli_command *command, const cli_common *common, gm_data_options *data, bool executed_only);
 void cli_unload(cli_loaded *loaded);
 /* GM_EINVAL where the data's tokenizer has tokens that the model has not. */
 gm_status cli_check_tokenizer(const cli_loaded *loaded, gm_error *err);

@@ -7,7 +7,15 @@ typedef struct eval_args {
     cli_common common;
     gm_data_options data;
     gm_eval_options eval;
+    const char *reference;
 } eval_args;
+
+/* A quantized model's, beside the executed one; NaN: there is none. */
+typedef struct eval_beside {
+    double simulated, f32;
+    bool executed;
+    char reason[256]; /* why it is not */
+} eval_beside;
 
 static void eval_defaults(void *args) {
     *(eval_args *)args = (eval_args){.eval = {.sequences = 256, .batch = 8}};
@@ -24,6 +32,7 @@ static const cli_option eval_options[] = {
     {"no-bos", NULL, "sequences, or the whole text, do not begin with BOS", CLI_FLAG, offsetof(eval_args, data.no_bos), 0, 0, NULL},
     {"sequences", "N", "at most this many validation sequences", CLI_COUNT, offsetof(eval_args, eval.sequences), 1, 1e9, NULL},
     {"batch", "N", "sequences at a time", CLI_COUNT, offsetof(eval_args, eval.batch), 1, 1 << 16, NULL},
+    {"reference", "MODEL", "a quantized MODEL's f32 original, to compare with", CLI_TEXT, offsetof(eval_args, reference), 0, 0, NULL},
     {0}};
 
 static const cli_group eval_groups[] = {{"Options", eval_options, 0, false}, CLI_MACHINE, CLI_QUIET, CLI_JSON, CLI_END};
@@ -33,7 +42,7 @@ static bool eval_progress(void *user, int64_t done, int64_t total) {
     return cli_stop_asked();
 }
 
-static void print_result(const eval_args *args, const gm_eval_result *r, const gm_data *data) {
+static void print_result(const eval_args *args, const gm_eval_result *r, const eval_beside *beside, const gm_data *data) {
     const bool windows = args->eval.stride > 0;
     if (args->common.json) {
         json_t *root = json_pack("{s:o, s:o, s:o, s:I, s:I, s:I, s:b, s:s}", "loss", cli_json_number(r->loss), "ppl",
@@ -44,10 +53,23 @@ static void print_result(const eval_args *args, const gm_eval_result *r, const g
             json_object_set_new(root, "stride", json_integer(args->eval.stride));
             json_object_set_new(root, "recipe_ppl", cli_json_number(exp(r->recipe_loss)));
         }
+        if (isfinite(beside->simulated)) {
+            json_object_set_new(root, "simulated_ppl", cli_json_number(exp(beside->simulated)));
+            json_object_set_new(root, "executed", json_boolean(beside->executed));
+        }
+        if (isfinite(beside->f32))
+            json_object_set_new(root, "f32_ppl", cli_json_number(exp(beside->f32)));
         cli_print_json(root);
         return;
     }
-    printf("loss           %.5f nats per token\nperplexity     %.4f\n", r->loss, exp(r->loss));
+    printf("loss           %.5f nats per token\nperplexity     %.4f%s\n", r->loss, exp(r->loss),
+           !isfinite(beside->simulated) ? "" : beside->executed ? "  executed on integers" : "  simulated");
+    if (isfinite(beside->simulated) && beside->executed)
+        printf("  simulated    %.4f\n", exp(beside->simulated));
+    else if (isfinite(beside->simulated))
+        printf("               %s\n", beside->reason);
+    if (isfinite(beside->f32))
+        printf("  f32          %.4f\n", exp(beside->f32));
     if (windows)
         printf("  as published %.4f (each window counted one token short, as the Hugging Face recipe does)\n", exp(r->recipe_loss));
     if (isfinite(r->bits_per_byte))
@@ -60,24 +82,60 @@ static void print_result(const eval_args *args, const gm_eval_result *r, const g
                (long long)args->data.context, gm_data_bos(data) ? "with" : "without");
 }
 
+/* Executed where that can be, and always simulated. */
+static gm_status eval_quantized(eval_args *args, cli_loaded *loaded, cli_progress *progress, gm_eval_result *result, eval_beside *beside,
+                                gm_error *err) {
+    gm_status status = gm_model_eval(loaded->model, loaded->data, &args->eval, eval_progress, progress, result, err);
+    beside->simulated = result->loss;
+    if (status != GM_OK)
+        return status;
+    gm_error reason = {0};
+    status = gm_quantized_mode(loaded->quantized, GM_QUANT_EXECUTED, &reason);
+    snprintf(beside->reason, sizeof beside->reason, "%.250s", reason.msg);
+    beside->executed = status == GM_OK;
+    if (status == GM_EUNSUPPORTED)
+        return GM_OK;
+    if (status == GM_OK)
+        return gm_model_eval(loaded->model, loaded->data, &args->eval, eval_progress, progress, result, err);
+    *err = reason;
+    return status;
+}
+
+static gm_status eval_reference(eval_args *args, cli_loaded *loaded, cli_progress *progress, eval_beside *beside, gm_error *err) {
+    gm_model *model = NULL;
+    gm_eval_result result;
+    gm_status status = cli_load_model(&model, loaded->ctx, args->reference, err);
+    if (status == GM_OK)
+        status = gm_model_eval(model, loaded->data, &args->eval, eval_progress, progress, &result, err);
+    if (status == GM_OK)
+        beside->f32 = result.loss;
+    gm_model_free(model);
+    return status;
+}
+
 static int eval_run(const cli_command *command, void *arguments) {
     eval_args *args = arguments;
     cli_loaded loaded;
     cli_progress progress = {.quiet = args->common.quiet};
     gm_error err = {.offset = -1};
     gm_eval_result result;
+    eval_beside beside = {.simulated = NAN, .f32 = NAN};
     args->data.whole = args->eval.stride > 0;
     cli_catch_stop();
-    int code = cli_load(&loaded, command, &args->common, &args->data);
+    int code = cli_load_any(&loaded, command, &args->common, &args->data, false);
     if (code != CLI_DONE)
         return code;
     args->eval.context = args->data.context;
-    gm_status status = gm_model_eval(loaded.model, loaded.data, &args->eval, eval_progress, &progress, &result, &err);
+    gm_status status = loaded.quantized
+                           ? eval_quantized(args, &loaded, &progress, &result, &beside, &err)
+                           : gm_model_eval(loaded.model, loaded.data, &args->eval, eval_progress, &progress, &result, &err);
+    if (status == GM_OK && args->reference)
+        status = eval_reference(args, &loaded, &progress, &beside, &err);
     cli_progress_end();
     if (status != GM_OK)
         code = cli_fail(command, &err);
     else
-        print_result(args, &result, loaded.data);
+        print_result(args, &result, &beside, loaded.data);
     cli_unload(&loaded);
     return code;
 }
@@ -88,7 +146,8 @@ const cli_command cli_command_eval = {
     .operands = "MODEL",
     .operands_min = 1,
     .operands_max = 1,
-    .about = "Prints the next-token loss of MODEL on the validation split of some data, or with --stride on a whole file.",
+    .about = "Prints the next-token loss of MODEL on the validation split of some data, or with --stride on a whole file. Of a quantized\n"
+             "MODEL the loss is what its integers compute, where they can; the simulated one stands beside it.",
     .example = "ghostmax eval lab/runs/softmax1-s1 --data stories --sequences 512",
     .size = sizeof(eval_args),
     .groups = eval_groups,

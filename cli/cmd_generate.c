@@ -268,7 +268,7 @@ static int generate_run(const cli_command *command, void *arguments) {
     gm_tokenizer *tokenizer = NULL;
     gm_error err = {.offset = -1};
     cli_catch_stop();
-    int code = cli_load(&loaded, command, &args->common, NULL);
+    int code = cli_load_any(&loaded, command, &args->common, NULL, true);
     if (code != CLI_DONE)
         return code;
     generation g = {.model = loaded.model};

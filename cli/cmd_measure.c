@@ -66,7 +66,7 @@ static int measure_run(const cli_command *command, void *arguments) {
     if (args->out && gm_measure_check_folder(args->out, args->force, &err) != GM_OK)
         return cli_fail(command, &err);
     cli_catch_stop();
-    int code = cli_load(&loaded, command, &args->common, &args->data);
+    int code = cli_load_any(&loaded, command, &args->common, &args->data, false);
     if (code != CLI_DONE)
         return code;
     args->measure.context = args->data.context;

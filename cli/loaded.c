@@ -40,10 +40,26 @@ gm_status cli_load_model(gm_model **out, const gm_ctx *ctx, const char *path, gm
     return status;
 }
 
-static gm_status load_all(cli_loaded *loaded, const cli_common *common, gm_data_options *data, gm_error *err) {
+static gm_status load_quantized(cli_loaded *loaded, const char *folder, bool executed_only, gm_error *err) {
+    gm_status status = gm_quantized_load(&loaded->quantized, loaded->ctx, folder, executed_only, err);
+    if (status == GM_EUNSUPPORTED && executed_only) {
+        cli_note("simulated in f32: %s", err->msg);
+        status = gm_quantized_load(&loaded->quantized, loaded->ctx, folder, false, err);
+    }
+    if (status == GM_OK)
+        loaded->model = gm_quantized_model(loaded->quantized);
+    return status;
+}
+
+/* What may be loaded. */
+typedef enum load_kinds { F32_ONLY, QUANTIZED_SIMULATED, QUANTIZED_EXECUTED } load_kinds;
+
+static gm_status load_all(cli_loaded *loaded, const cli_common *common, gm_data_options *data, load_kinds kinds, gm_error *err) {
     const char *folder = common->operands[0];
     gm_status status = cli_context(&loaded->ctx, common, err);
-    if (status == GM_OK)
+    if (status == GM_OK && kinds != F32_ONLY && gm_quantized_is(folder))
+        status = load_quantized(loaded, folder, kinds == QUANTIZED_EXECUTED, err);
+    else if (status == GM_OK)
         status = cli_load_model(&loaded->model, loaded->ctx, folder, err);
     if (status != GM_OK || !data)
         return status;
@@ -63,22 +79,33 @@ static gm_status load_all(cli_loaded *loaded, const cli_common *common, gm_data_
     return status == GM_OK ? cli_check_tokenizer(loaded, err) : status;
 }
 
-int cli_load(cli_loaded *loaded, const cli_command *command, const cli_common *common, gm_data_options *data) {
+static int load(cli_loaded *loaded, const cli_command *command, const cli_common *common, gm_data_options *data, load_kinds kinds) {
     gm_error err = {.offset = -1};
     *loaded = (cli_loaded){0};
     if (data && !data->source) {
         cli_error(command->name, "--data is missing; give a file, stories or bb");
         return CLI_USAGE;
     }
-    if (load_all(loaded, common, data, &err) == GM_OK)
+    if (load_all(loaded, common, data, kinds, &err) == GM_OK)
         return CLI_DONE;
     cli_unload(loaded);
     return cli_fail(command, &err);
 }
 
+int cli_load(cli_loaded *loaded, const cli_command *command, const cli_common *common, gm_data_options *data) {
+    return load(loaded, command, common, data, F32_ONLY);
+}
+
+int cli_load_any(cli_loaded *loaded, const cli_command *command, const cli_common *common, gm_data_options *data, bool executed_only) {
+    return load(loaded, command, common, data, executed_only ? QUANTIZED_EXECUTED : QUANTIZED_SIMULATED);
+}
+
 void cli_unload(cli_loaded *loaded) {
     gm_data_free(loaded->data);
-    gm_model_free(loaded->model);
+    if (loaded->quantized)
+        gm_quantized_free(loaded->quantized);
+    else
+        gm_model_free(loaded->model);
     gm_ctx_free(loaded->ctx);
     *loaded = (cli_loaded){0};
 }
