@@ -60,7 +60,7 @@ typedef enum gm_dtype {
     GM_DTYPE_Q8_0, /* ggml's: blocks of 32 int8 with an f16 scale */
 } gm_dtype;
 const char *gm_dtype_name(gm_dtype type); /* "f32", "f16", "bf16", "q8_0" */
-/* Errors: GM_EINVAL naming the known ones. Test: tests/io/test_dtype.c */
+/* Errors: GM_EINVAL naming the known ones. Test: tests/io/test_gguf.c */
 gm_status gm_dtype_parse(gm_dtype *out, const char *name, gm_error *err);
 
 /* ---- model configuration --------------------------------------------------------------------------------------------- */

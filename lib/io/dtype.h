@@ -15,7 +15,7 @@ size_t gm_dtype_bytes(gm_dtype type, int64_t n);
 
 /* n elements, a multiple of the block. */
 void gm_dtype_decode(gm_dtype type, float *dst, const void *src, int64_t n);
-/* false: a number that the type cannot hold: too large for it, or in q8_0 one that is not finite. Test: tests/io/test_dtype.c */
+/* false: a number that the type cannot hold: too large for it, or in q8_0 one that is not finite. Test: tests/io/test_gguf.c */
 bool gm_dtype_encode(gm_dtype type, void *dst, const float *src, int64_t n);
 
 #endif

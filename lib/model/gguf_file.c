@@ -345,6 +345,45 @@ static bool is_f32_vector(const gm_gguf_tensor *t, int64_t n) {
     return t->elements == n && gm_gguf_tensor_dtype(t, &type) && type == GM_DTYPE_F32;
 }
 
+/* Do the divisors in the file (F32, head_dim / 2) scale as cfg says? *at: the first that does not. */
+static gm_status rope_freqs_match(bool *match, int64_t *at, const gm_model_config *cfg, const gm_gguf_tensor *t, gm_error *err) {
+    float *want;
+    gm_status status = rope_divisors(&want, cfg, err);
+    for (*at = 0; status == GM_OK && *at < t->elements; ++*at) {
+        float x;
+        memcpy(&x, t->data + (size_t)*at * sizeof x, sizeof x);
+        if (!(fabsf(x - want[*at]) <= 1e-4f * want[*at]))
+            break;
+    }
+    *match = status == GM_OK && *at == t->elements;
+    gm_free(want);
+    return status;
+}
+
+/* llama.cpp's files hold Llama 3's divisors, not the four numbers that they follow from. The factor is the largest; the frequency factors
+ * are 1 and 4 in every model published; the original context is a power of two. cfg is a checked one. */
+static gm_status read_rope_freqs(gm_model_config *cfg, const gm_gguf *g, const struct architecture *a, gm_error *err) {
+    const gm_gguf_tensor *t = gm_gguf_find_tensor(g, rope_freqs);
+    gm_model_config guess = *cfg;
+    float largest = 1;
+    if (t && a->rope_freqs && is_f32_vector(t, cfg->head_dim / 2))
+        memcpy(&largest, t->data + t->bytes - sizeof largest, sizeof largest);
+    if (!(largest > 1))
+        return GM_OK; /* check_rope_freqs has the last word */
+    guess.rope_scaling = GM_ROPE_LLAMA3;
+    guess.rope_factor = largest;
+    guess.rope_low_freq = 1;
+    guess.rope_high_freq = 4;
+    for (guess.rope_original_context = 1 << 24; guess.rope_original_context > 0; guess.rope_original_context /= 2) {
+        bool match;
+        int64_t at;
+        GM_TRY(rope_freqs_match(&match, &at, &guess, t, err));
+        if (match)
+            *cfg = guess;
+    }
+    return GM_OK;
+}
+
 /* A file of a stock architecture that has no configuration of ours: its keys, and what the presence of tensors says. */
 static gm_status read_stock(gm_model_config *cfg, const gm_gguf *g, const char *architecture, gm_error *err) {
     const struct architecture *a = NULL;
@@ -373,21 +412,7 @@ static gm_status read_stock(gm_model_config *cfg, const gm_gguf *g, const char *
         cfg->bias = gm_gguf_find_tensor(g, "blk.0.attn_output.bias");
         cfg->qkv_bias = !cfg->bias && gm_gguf_find_tensor(g, "blk.0.attn_q.bias");
     }
-    const gm_gguf_tensor *divisors = gm_gguf_find_tensor(g, rope_freqs);
-    int64_t head_dim = cfg->head_dim ? cfg->head_dim : cfg->width / GM_MAX(cfg->heads, 1);
-    if (divisors && a->rope_freqs && is_f32_vector(divisors, head_dim / 2)) {
-        /* The largest is Llama 3's factor; its other three numbers are the same in all models published, and compared below. */
-        float largest;
-        memcpy(&largest, divisors->data + divisors->bytes - sizeof largest, sizeof largest);
-        if (largest != 1) {
-            cfg->rope_scaling = GM_ROPE_LLAMA3;
-            cfg->rope_factor = largest;
-            cfg->rope_low_freq = 1;
-            cfg->rope_high_freq = 4;
-            cfg->rope_original_context = 8192;
-        }
-    }
-    return GM_OK;
+    return gm_model_config_check(cfg, NULL) == GM_OK ? read_rope_freqs(cfg, g, a, err) : GM_OK;
 }
 
 /* Every key says what cfg says, and none is there that nobody here knows: better refused than ignored. 0 and false switch nothing on. */
@@ -436,20 +461,14 @@ static gm_status check_rope_freqs(const gm_model_config *cfg, const gm_gguf *g, 
     if (!t || !cfg->rope || cfg->rope_scaling == GM_ROPE_LINEAR || !is_f32_vector(t, cfg->head_dim / 2))
         return gm_fail_at(err, GM_EFORMAT, t ? AT(t) : -1, "%s: tensor '%s' is %s", g->path, rope_freqs,
                           t ? "not one F32 number per pair of a head's dimensions" : "missing");
-    float *want;
-    gm_status status = rope_divisors(&want, cfg, err);
-    for (int64_t i = 0; status == GM_OK && i < t->elements; i++) {
-        float x;
-        memcpy(&x, t->data + (size_t)i * sizeof x, sizeof x);
-        if (!(fabsf(x - want[i]) <= 1e-4f * want[i]))
-            status = gm_fail_at(
-                err, GM_EUNSUPPORTED, AT(t) + 4 * i,
-                "%s: tensor '%s' (element %lld) does not scale rotary positions as Llama 3 does (factor %g, original context "
-                "%lld), which is all that is supported",
-                g->path, rope_freqs, (long long)i, GM_MAX(cfg->rope_factor, 1), (long long)GM_MAX(cfg->rope_original_context, 8192));
-    }
-    gm_free(want);
-    return status;
+    bool match;
+    int64_t at;
+    GM_TRY(rope_freqs_match(&match, &at, cfg, t, err));
+    if (match)
+        return GM_OK;
+    return gm_fail_at(err, GM_EUNSUPPORTED, AT(t) + 4 * at,
+                      "%s: tensor '%s' (element %lld) scales rotary positions in another way than %s, which is not supported", g->path,
+                      rope_freqs, (long long)at, cfg->rope_scaling == GM_ROPE_LLAMA3 ? "its configuration says" : "Llama 3's models");
 }
 
 gm_status gm_gguf_config_read(gm_model_config *cfg, const gm_gguf *g, gm_error *err) {
