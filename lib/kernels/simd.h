@@ -149,15 +149,25 @@ static inline v_i32 vi_load(const int32_t *p) {
 static inline void vi_store(int32_t *p, v_i32 v) {
     _mm512_storeu_si512(p, v);
 }
+static inline v_i32 vi_set(int32_t x) {
+    return _mm512_set1_epi32(x);
+}
 static inline v_i32 vi_add(v_i32 a, v_i32 b) {
     return _mm512_add_epi32(a, b);
 }
 static inline v_f32 vi_to_float(v_i32 a) {
     return _mm512_cvtepi32_ps(a);
 }
-/* The first n of VW bytes; every lane is an integer in 0 .. 255. */
+/* The first n of VW bytes, all when n >= VW; every lane is an integer in 0 .. 255. */
 static inline void v_store_u8(uint8_t *p, v_f32 v, int64_t n) {
-    _mm512_mask_cvtepi32_storeu_epi8(p, v_first(n), _mm512_cvtps_epi32(v));
+    __m128i bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v));
+    if (n >= VW)
+        _mm_storeu_si128((__m128i *)(void *)p, bytes);
+    else
+        _mm_mask_storeu_epi8(p, v_first(n), bytes);
+}
+static inline v_f32 v_load_u8(const uint8_t *p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)));
 }
 #if defined(__AVX512VNNI__)
 typedef __m512i v_s8, v_u8;
@@ -190,6 +200,60 @@ static inline v_u8 vu_set4(const uint8_t *p) {
 }
 static inline v_i32 vi_dot4(v_i32 sum, v_u8 a, v_s8 b) {
     return vi_add(sum, vi_add(_mm512_madd_epi16(a.even, b.even), _mm512_madd_epi16(a.odd, b.odd)));
+}
+#endif
+
+#if defined(__AMX_INT8__)
+/* Tiles of 16 rows x 64 bytes: 0 .. 3 sums, 4, 5 rows of a, 6, 7 columns of b. Between vt_begin and vt_end the thread owns them. */
+static inline void vt_begin(int64_t rows0, int64_t rows1) { /* of the upper and the lower half */
+    struct {
+        uint8_t palette, start, reserved[14];
+        uint16_t bytes[16];
+        uint8_t rows[16];
+    } config = {.palette = 1};
+    const uint8_t rows[8] = {(uint8_t)rows0, (uint8_t)rows0, (uint8_t)rows1, (uint8_t)rows1, (uint8_t)rows0, (uint8_t)rows1, 16, 16};
+    for (int i = 0; i < 8; i++) {
+        config.rows[i] = rows[i];
+        config.bytes[i] = rows[i] ? 64 : 0;
+    }
+    _tile_loadconfig(&config);
+}
+static inline void vt_end(void) {
+    _tile_release();
+}
+/* c (rows of 32 sums) = a (rows `as` bytes apart) b over 64 steps bytes of depth; b as u8s8_gemm_tile packs it. Nothing saturates. */
+static inline void vt_product_32x32(int32_t *c, const uint8_t *a, int64_t as, const int8_t *b, int64_t steps) {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    for (int64_t p = 0; p < steps; p++, a += 64, b += 16 * 128) {
+        _tile_loadd(4, a, as);
+        _tile_loadd(6, b, 128);
+        _tile_dpbusd(0, 4, 6);
+        _tile_loadd(7, b + 64, 128);
+        _tile_dpbusd(1, 4, 7);
+        _tile_loadd(5, a + 16 * as, as);
+        _tile_dpbusd(2, 5, 6);
+        _tile_dpbusd(3, 5, 7);
+    }
+    _tile_stored(0, c, 128);
+    _tile_stored(1, c + 16, 128);
+    _tile_stored(2, c + 512, 128);
+    _tile_stored(3, c + 528, 128);
+}
+static inline void vt_product_16x32(int32_t *c, const uint8_t *a, int64_t as, const int8_t *b, int64_t steps) {
+    _tile_zero(0);
+    _tile_zero(1);
+    for (int64_t p = 0; p < steps; p++, a += 64, b += 16 * 128) {
+        _tile_loadd(4, a, as);
+        _tile_loadd(6, b, 128);
+        _tile_dpbusd(0, 4, 6);
+        _tile_loadd(7, b + 64, 128);
+        _tile_dpbusd(1, 4, 7);
+    }
+    _tile_stored(0, c, 128);
+    _tile_stored(1, c + 16, 128);
 }
 #endif
 
@@ -327,6 +391,9 @@ static inline v_i32 vi_load(const int32_t *p) {
 static inline void vi_store(int32_t *p, v_i32 v) {
     _mm256_storeu_si256((__m256i *)(void *)p, v);
 }
+static inline v_i32 vi_set(int32_t x) {
+    return _mm256_set1_epi32(x);
+}
 static inline v_i32 vi_add(v_i32 a, v_i32 b) {
     return _mm256_add_epi32(a, b);
 }
@@ -337,7 +404,10 @@ static inline void v_store_u8(uint8_t *p, v_f32 v, int64_t n) {
     __m256i whole = _mm256_cvtps_epi32(v);
     __m128i half = _mm_packus_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
     int64_t bytes = _mm_cvtsi128_si64(_mm_packus_epi16(half, half));
-    memcpy(p, &bytes, (size_t)n);
+    memcpy(p, &bytes, n < VW ? (size_t)n : VW);
+}
+static inline v_f32 v_load_u8(const uint8_t *p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p)));
 }
 typedef struct v_s8 {
     __m256i even, odd;
@@ -492,6 +562,9 @@ static inline v_i32 vi_load(const int32_t *p) {
 static inline void vi_store(int32_t *p, v_i32 v) {
     vst1q_s32(p, v);
 }
+static inline v_i32 vi_set(int32_t x) {
+    return vdupq_n_s32(x);
+}
 static inline v_i32 vi_add(v_i32 a, v_i32 b) {
     return vaddq_s32(a, b);
 }
@@ -501,7 +574,12 @@ static inline v_f32 vi_to_float(v_i32 a) {
 static inline void v_store_u8(uint8_t *p, v_f32 v, int64_t n) {
     uint16x4_t half = vmovn_u32(vcvtq_u32_f32(v));
     uint8x8_t bytes = vmovn_u16(vcombine_u16(half, half));
-    memcpy(p, &bytes, (size_t)n);
+    memcpy(p, &bytes, n < VW ? (size_t)n : VW);
+}
+static inline v_f32 v_load_u8(const uint8_t *p) {
+    uint8x8_t bytes = vdup_n_u8(0);
+    memcpy(&bytes, p, VW);
+    return vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(bytes))));
 }
 typedef struct v_s8 {
     int16x8_t even, odd;

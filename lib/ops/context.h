@@ -11,4 +11,8 @@ struct gm_ctx {
     bool plain_gemm; /* our own matrix product instead of the provider built in */
 };
 
+static inline gm_grid_f32 gm_grid_f32_of(gm_quant_grid g) {
+    return (gm_grid_f32){g.scale, (float)g.zero, (float)g.qmin, (float)g.qmax};
+}
+
 #endif

@@ -1,15 +1,16 @@
-/* linear_int8.c -- y = x W^T + b on integers: x is put on its 8-bit grid, the sums are exact in 32 bits, and one multiply and add per
- * output goes back to f32. Forward only.
+/* linear_int8.c -- y = x W^T + b on integers: x lies on an 8-bit grid, the sums are exact in 32 bits, and the result goes to f32 or, with
+ * or without an activation between, to the next product's grid, tile by tile while the sums are in the first-level cache. Forward only.
  *
  * With x = sx (a - zero) and w_j = sw_j q_j:  y_j = sx sw_j (sum a q_j - zero sum q_j) + b_j. The second sum is known when the weights are
  * packed (offset). Weights lie in panels of GM_INT8_N outputs, [depth / 4, GM_INT8_N, 4], the order in which the tile reads them. */
 #include "context.h"
+#include "ghostmax_model.h"
 #include "ops.h"
 #include "parallel.h"
 
 #include <math.h>
 
-enum { CHUNK_ROWS = 256, TASK_ROWS = 64 };
+enum { TASK_ROWS = 64 };
 
 static int64_t depth_of(int64_t in) {
     return (in + 3) / 4 * 4;
@@ -17,6 +18,10 @@ static int64_t depth_of(int64_t in) {
 
 static int64_t padded(int64_t out) {
     return (out + GM_INT8_N - 1) / GM_INT8_N * GM_INT8_N;
+}
+
+int64_t gm_int8_row(int64_t in) {
+    return (in + 63) / 64 * 64;
 }
 
 bool gm_linear_int8_fits(int64_t in) {
@@ -28,55 +33,115 @@ size_t gm_linear_int8_bytes(int64_t in, int64_t out) {
     return (size_t)(outputs * row + 63) / 64 * 64;
 }
 
-size_t gm_linear_int8_scratch_bytes(int64_t in) {
-    return (size_t)(CHUNK_ROWS * depth_of(in));
+/* Byte p of output j's weights. */
+static int64_t place_of(const gm_linear_int8 *l, int64_t j, int64_t p) {
+    return j / GM_INT8_N * GM_INT8_N * depth_of(l->in) + (p / 4 * GM_INT8_N + j % GM_INT8_N) * 4 + p % 4;
 }
 
-void gm_linear_int8_pack(gm_linear_int8 *l, void *memory, const float *w, const float *w_scale, const float *b, int64_t in, int64_t out,
+void gm_linear_int8_pack(gm_linear_int8 *l, void *memory, const int8_t *q, const float *q_scale, const float *b, int64_t in, int64_t out,
                          gm_quant_grid input) {
     const int64_t outputs = padded(out), depth = depth_of(in);
-    float *scale = memory, *bias = scale + outputs;
+    int8_t *weights = memory; /* first: aligned as memory is */
+    float *scale = (float *)(void *)(weights + outputs * depth), *bias = scale + outputs;
     int32_t *offset = (int32_t *)(bias + outputs);
-    int8_t *weights = (int8_t *)(offset + outputs);
-    *l = (gm_linear_int8){.in = in, .out = out, .input = input, .scale = scale, .bias = bias, .offset = offset, .weights = weights};
+    *l = (gm_linear_int8){.in = in, .out = out, .scale = scale, .bias = bias, .offset = offset, .weights = weights};
     for (int64_t j = 0; j < outputs; j++) {
-        int8_t *to = weights + j / GM_INT8_N * GM_INT8_N * depth + j % GM_INT8_N * 4;
         int32_t sum = 0;
         for (int64_t p = 0; p < depth; p++) {
-            float q = j < out && p < in ? rintf(w[j * in + p] / w_scale[j]) : 0;
-            int8_t whole = (int8_t)(q > -128 ? q < 127 ? q : 127 : q <= -128 ? -128 : 0); /* a NaN's scale is NaN too: y will be */
-            to[p / 4 * GM_INT8_N * 4 + p % 4] = whole;
+            int8_t whole = j < out && p < in ? q[j * in + p] : 0;
+            weights[place_of(l, j, p)] = whole;
             sum += whole;
         }
-        scale[j] = j < out ? input.scale * w_scale[j] : 0;
+        scale[j] = j < out ? input.scale * q_scale[j] : 0;
         bias[j] = j < out && b ? b[j] : 0;
         offset[j] = -input.zero * sum;
     }
 }
 
-void gm_linear_int8_fwd(const gm_ctx *ctx, float *y, int64_t ys, const float *x, int64_t xs, int64_t R, const gm_linear_int8 *l,
-                        uint8_t *scratch) {
+void gm_linear_int8_row(int8_t *q, const gm_linear_int8 *l, int64_t j) {
+    for (int64_t p = 0; p < l->in; p++)
+        q[p] = l->weights[place_of(l, j, p)];
+}
+
+/* One tile of the result: rows x columns from the sums c (and, for a gated activation, up's sums). */
+static void put(const gm_kernels *k, const gm_int8_result *y, int64_t i, int64_t j, int64_t rows, int64_t cols, const int32_t *c,
+                const gm_linear_int8 *l, const int32_t *c_up, const gm_linear_int8 *up) {
+    if (y->f32) {
+        k->s32_dequantize(y->f32 + i * y->stride + j, y->stride, c, rows, cols, NULL, l->offset + j, l->scale + j, l->bias + j);
+        return;
+    }
+    uint8_t *to = y->u8 + i * y->stride + j;
+    const gm_grid_f32 grid = gm_grid_f32_of(y->grid);
+    if (y->act == GM_INT8_NO_ACT) {
+        k->s32_requantize_u8(to, y->stride, c, rows, cols, NULL, l->offset + j, l->scale + j, l->bias + j, &grid);
+        return;
+    }
+    _Alignas(64) float h[GM_INT8_M * GM_INT8_N], h_up[GM_INT8_M * GM_INT8_N];
+    const int64_t n = rows * GM_INT8_N;
+    k->s32_dequantize(h, GM_INT8_N, c, rows, GM_INT8_N, NULL, l->offset + j, l->scale + j, l->bias + j);
+    switch (y->act) {
+    case GM_ACT_GELU_TANH:
+        k->f32_gelu_tanh_fwd(h, h, n);
+        break;
+    case GM_ACT_GELU_ERF:
+        k->f32_gelu_erf_fwd(h, h, n);
+        break;
+    case GM_ACT_RELU:
+        k->f32_relu_fwd(h, h, n);
+        break;
+    default:
+        k->s32_dequantize(h_up, GM_INT8_N, c_up, rows, GM_INT8_N, NULL, up->offset + j, up->scale + j, up->bias + j);
+        k->f32_swiglu_fwd(h, h, h_up, n);
+    }
+    for (int64_t r = 0; r < rows; r++)
+        k->f32_quantize_u8(to + r * y->stride, h + r * GM_INT8_N, cols, grid.scale, grid.zero, grid.qmax);
+}
+
+void gm_linear_int8_fwd(const gm_ctx *ctx, const gm_int8_result *y, const uint8_t *x, int64_t xs, int64_t R, const gm_linear_int8 *l,
+                        const gm_linear_int8 *up) {
     const gm_kernels *k = ctx->k;
-    const int64_t depth = depth_of(l->in), panels = padded(l->out) / GM_INT8_N;
-    for (int64_t r0 = 0; r0 < R; r0 += CHUNK_ROWS) {
-        const int64_t rows = GM_MIN(CHUNK_ROWS, R - r0), groups = (rows + TASK_ROWS - 1) / TASK_ROWS;
-#pragma omp parallel num_threads(ctx->threads) if (rows * (l->in + l->out) >= GM_PARALLEL_MIN)
-        {
+    const int64_t depth = depth_of(l->in), panels = padded(l->out) / GM_INT8_N, groups = (R + TASK_ROWS - 1) / TASK_ROWS;
+#pragma omp parallel for num_threads(ctx->threads) schedule(static) if (R * l->in * l->out >= 16 * GM_PARALLEL_MIN)
+    for (int64_t task = 0; task < panels * groups; task++) {
+        const int64_t j = task / groups * GM_INT8_N, begin = task % groups * TASK_ROWS, end = GM_MIN(begin + TASK_ROWS, R);
+        for (int64_t i = begin; i < end; i += GM_INT8_M) {
+            _Alignas(64) int32_t c[2][GM_INT8_M * GM_INT8_N];
+            const int64_t rows = GM_MIN(GM_INT8_M, end - i);
+            k->u8s8_gemm_tile(c[0], x + i * xs, xs, rows, l->weights + j * depth, depth / 4);
+            if (up)
+                k->u8s8_gemm_tile(c[1], x + i * xs, xs, rows, up->weights + j * depth, depth / 4);
+            put(k, y, i, j, rows, GM_MIN(GM_INT8_N, l->out - j), c[0], l, c[1], up);
+        }
+    }
+}
+
+void gm_quantize_u8(const gm_ctx *ctx, uint8_t *q, int64_t qs, const float *x, int64_t xs, int64_t R, int64_t C, gm_quant_grid grid) {
+#pragma omp parallel for num_threads(ctx->threads) schedule(static) if (R * C >= GM_PARALLEL_MIN)
+    for (int64_t r = 0; r < R; r++)
+        ctx->k->f32_quantize_u8(q + r * qs, x + r * xs, C, grid.scale, (float)grid.zero, (float)grid.qmax);
+}
+
+void gm_dequantize_u8(const gm_ctx *ctx, float *y, int64_t ys, const uint8_t *q, int64_t qs, int64_t R, int64_t C, gm_quant_grid grid) {
+#pragma omp parallel for num_threads(ctx->threads) schedule(static) if (R * C >= GM_PARALLEL_MIN)
+    for (int64_t r = 0; r < R; r++)
+        ctx->k->u8_dequantize(y + r * ys, q + r * qs, C, grid.scale, (float)grid.zero);
+}
+
+void gm_residual_norm_int8(const gm_ctx *ctx, const gm_int8_rows *a, int64_t R, int64_t C, float *scratch) {
+    const gm_grid_f32 branch = gm_grid_f32_of(a->branch_grid), sum = gm_grid_f32_of(a->sum_grid), out = gm_grid_f32_of(a->grid);
+#pragma omp parallel num_threads(ctx->threads) if (R * C >= GM_PARALLEL_MIN)
+    {
+        float *row = scratch + omp_get_thread_num() * C, stat[2];
 #pragma omp for schedule(static)
-            for (int64_t r = 0; r < rows; r++) /* the bytes from `in` to `depth` meet weights of 0 */
-                k->f32_quantize_u8(scratch + r * depth, x + (r0 + r) * xs, l->in, l->input.scale, (float)l->input.zero,
-                                   (float)l->input.qmax);
-#pragma omp for schedule(static)
-            for (int64_t task = 0; task < panels * groups; task++) {
-                const int64_t j = task / groups * GM_INT8_N, begin = task % groups * TASK_ROWS, end = GM_MIN(begin + TASK_ROWS, rows);
-                for (int64_t i = begin; i < end; i += GM_INT8_M) { /* a last tile reads rows of scratch that nobody asked for */
-                    _Alignas(64) int32_t c[GM_INT8_M * GM_INT8_N];
-                    k->u8s8_gemm_tile(c, scratch + i * depth, depth, l->weights + j * depth, depth / 4);
-                    for (int64_t r = i; r < GM_MIN(i + GM_INT8_M, end); r++)
-                        k->s32_dequantize(y + (r0 + r) * ys + j, c + (r - i) * GM_INT8_N, l->offset + j, l->scale + j, l->bias + j,
-                                          GM_MIN(GM_INT8_N, l->out - j));
-                }
-            }
+        for (int64_t r = 0; r < R; r++) {
+            float *x = a->x + r * C;
+            if (a->branch)
+                ctx->k->f32_residual_quantize(x, x, a->branch + r * C, C, &branch, &sum);
+            ctx->k->f32_layernorm_row_fwd(a->f32 ? a->f32 + r * C : row, stat, x, a->gain, a->bias, C, a->eps, a->rms);
+            if (a->f32)
+                ctx->k->f32_quantize_simulate(a->f32 + r * C, a->f32 + r * C, C, out.scale, out.zero, out.qmin, out.qmax);
+            else
+                ctx->k->f32_quantize_u8(a->u8 + r * a->stride, row, C, out.scale, out.zero, out.qmax);
         }
     }
 }

@@ -16,23 +16,77 @@ void gm_linear_fwd(const gm_ctx *ctx, float *y, int64_t ys, const float *x, int6
 void gm_linear_bwd(const gm_ctx *ctx, float *dx, int64_t dxs, bool dx_add, float *dw, float *db, const float *dy, int64_t dys,
                    const float *x, int64_t xs, const float *w, int64_t R, int64_t IN, int64_t OUT);
 
-/* The same on integers (linear_int8.c): x on its grid of at most 8 bits, w on symmetric 8-bit grids, sums exact in 32 bits. The same bits
- * on every instruction set and for any thread count. A NaN in x counts as 0; NaN scales make y NaN. */
+/* ---- integers (linear_int8.c, attention_int8.c): forward only. A u8 tensor lies on a grid of at most 8 bits with qmin = 0; its rows are
+ * gm_int8_row(columns) bytes apart or more. Sums are exact in 32 bits, so the same bits on every instruction set and for any thread count
+ * as far as no exp is in between. Where a value is put on an integer grid a NaN counts as the lowest; NaN scales make f32 results NaN. */
+int64_t gm_int8_row(int64_t columns); /* bytes: a multiple of 64 */
+void gm_quantize_u8(const gm_ctx *ctx, uint8_t *q, int64_t qs, const float *x, int64_t xs, int64_t R, int64_t C, gm_quant_grid grid);
+void gm_dequantize_u8(const gm_ctx *ctx, float *y, int64_t ys, const uint8_t *q, int64_t qs, int64_t R, int64_t C, gm_quant_grid grid);
+
 typedef struct gm_linear_int8 {
     int64_t in, out;
-    gm_quant_grid input; /* qmin 0, qmax <= 255 */
     const float *scale, *bias;
     const int32_t *offset; /* -zero * sum of the output's weights */
     const int8_t *weights; /* packed */
 } gm_linear_int8;
 bool gm_linear_int8_fits(int64_t in); /* deeper sums could leave 32 bits */
-/* Packs w [out, in], whose row j is w_scale[j] times integers in -128 .. 127, into `memory` of gm_linear_int8_bytes, 64-byte aligned. */
-void gm_linear_int8_pack(gm_linear_int8 *l, void *memory, const float *w, const float *w_scale, const float *b, int64_t in, int64_t out,
+/* Packs q [out, in], whose row j stands for q_scale[j] q, into `memory` of gm_linear_int8_bytes, 64-byte aligned. b NULL: none. input: the
+ * grid of the x to come. */
+void gm_linear_int8_pack(gm_linear_int8 *l, void *memory, const int8_t *q, const float *q_scale, const float *b, int64_t in, int64_t out,
                          gm_quant_grid input);
 size_t gm_linear_int8_bytes(int64_t in, int64_t out);
-void gm_linear_int8_fwd(const gm_ctx *ctx, float *y, int64_t ys, const float *x, int64_t xs, int64_t R, const gm_linear_int8 *l,
-                        uint8_t *scratch);
-size_t gm_linear_int8_scratch_bytes(int64_t in);
+/* Row j of what was packed, [in]: an embedding table that is also the head need not be kept twice. */
+void gm_linear_int8_row(int8_t *q, const gm_linear_int8 *l, int64_t j);
+/* Where a product goes: to f32, or through an activation (GM_INT8_NO_ACT: none) to a grid. SwiGLU takes its second half from `up`. */
+enum { GM_INT8_NO_ACT = -1 };
+typedef struct gm_int8_result {
+    float *f32; /* NULL: u8 */
+    uint8_t *u8;
+    int64_t stride;
+    gm_quant_grid grid;
+    int act; /* gm_act */
+} gm_int8_result;
+void gm_linear_int8_fwd(const gm_ctx *ctx, const gm_int8_result *y, const uint8_t *x, int64_t xs, int64_t R, const gm_linear_int8 *l,
+                        const gm_linear_int8 *up);
+
+/* Row by row: x = sum_grid(x + branch_grid(branch)) (branch NULL: x stays), then its norm on a grid, as u8 or (f32 not NULL) in f32.
+ * scratch: a row per thread. */
+typedef struct gm_int8_rows {
+    float *x; /* [R,C] the residual stream */
+    const float *branch;
+    gm_quant_grid branch_grid, sum_grid;
+    const float *gain, *bias; /* of the norm */
+    float eps;
+    bool rms;
+    uint8_t *u8;
+    int64_t stride;
+    float *f32;
+    gm_quant_grid grid;
+} gm_int8_rows;
+void gm_residual_norm_int8(const gm_ctx *ctx, const gm_int8_rows *rows, int64_t R, int64_t C, float *scratch);
+
+/* Attention over packed keys and values (attention_int8.c says how). Row strides are in elements. */
+typedef struct gm_attention_int8 {
+    int64_t B, T, H, KV, D;
+    bool causal;
+    int64_t window;
+    float scale; /* of the scores, 1/sqrt(D) */
+    gm_norm norm;
+    const float *sinks;                       /* [H] or NULL */
+    gm_quant_grid q, k, v, weights, pv;       /* u8; the weights' zero is 0 */
+    gm_quant_grid scores;                     /* any */
+    int64_t q_row, o_row;
+    float *seen_scores, *seen_weights; /* NULL, or [B,H,T,S]: what they were on their grids, where a query sees a key (for tests) */
+} gm_attention_int8;
+/* One sequence's keys and values of a layer; zeroed by the caller. */
+size_t gm_kv_int8_bytes(int64_t KV, int64_t D, int64_t capacity);
+/* Positions first .. first + T - 1 from k, v [T, KV D] with row stride `stride`. */
+void gm_kv_int8_put(const gm_attention_int8 *a, void *kv, int64_t capacity, int64_t first, const uint8_t *k, const uint8_t *v,
+                    int64_t stride, int64_t T);
+/* o [B*T, H D] on the grid pv; the T queries are the last of S positions. kv: B such memories. */
+void gm_attention_int8_fwd(const gm_ctx *ctx, const gm_attention_int8 *a, uint8_t *o, const uint8_t *q, void *kv, int64_t S,
+                           int64_t capacity, void *scratch);
+size_t gm_attention_int8_scratch_bytes(const gm_ctx *ctx, int64_t S);
 
 /* Layer norm: y = (x - mean) * rstd * g + b; RMS norm (b NULL and mean NULL): y = x * rstd * g. mean, rstd [R] saved. */
 void gm_norm_fwd(const gm_ctx *ctx, float *y, float *mean, float *rstd, const float *x, const float *g, const float *b, int64_t R,

@@ -244,24 +244,55 @@ static void quantize_u8(const gm_kernels *k, run *r) {
             r->out[o][i] = q[o][i];
     }
 }
+static void u8_dequantize(const gm_kernels *k, run *r) {
+    k->u8_dequantize(r->out[0], (const uint8_t *)r->in[0], r->n, 0.037f, 101); /* any bytes */
+    r->size[0] = r->n;
+}
 static void integer_tile(const gm_kernels *k, run *r) {
     int32_t c[GM_INT8_M * GM_INT8_N];
-    int64_t k4 = r->n % 261, as = 4 * k4 + r->n % 3;
-    k->u8s8_gemm_tile(c, (const uint8_t *)r->in[0], as, (const int8_t *)r->in[1], k4); /* any bytes */
-    r->size[0] = r->size[1] = GM_INT8_M * GM_INT8_N;
-    for (int i = 0; i < GM_INT8_M * GM_INT8_N; i++) {
+    int64_t k4 = r->n % 261, as = 4 * k4 + r->n % 3, rows = 1 + (r->n * 7 + r->flag * 3) % GM_INT8_M;
+    k->u8s8_gemm_tile(c, (const uint8_t *)r->in[0], as, rows, (const int8_t *)r->in[1], k4); /* any bytes */
+    r->size[0] = r->size[1] = rows * GM_INT8_N;
+    for (int64_t i = 0; i < rows * GM_INT8_N; i++) {
         r->out[0][i] = (float)(c[i] & 4095);
         r->out[1][i] = (float)(c[i] >> 12);
     }
 }
-static void dequantize(const gm_kernels *k, run *r) {
-    int32_t acc[GM_INT8_N], offset[GM_INT8_N];
+/* Sums and offsets with more digits than a float has. */
+typedef struct sums {
+    int32_t c[GM_INT8_M * GM_INT8_N], row[GM_INT8_M], column[GM_INT8_N];
+    int64_t rows, n;
+} sums;
+static sums sums_of(const run *r) {
+    sums s = {.rows = 1 + r->n / 3 % 5, .n = r->n % (GM_INT8_N + 1)};
+    for (int i = 0; i < GM_INT8_M * GM_INT8_N; i++)
+        s.c[i] = (int32_t)(6e8f * fminf(fmaxf(r->in[1][i], -1), 1)) + i;
     for (int i = 0; i < GM_INT8_N; i++) {
-        acc[i] = (int32_t)(1e9f * fminf(fmaxf(r->in[1][i], -1), 1)) + i; /* more digits than a float has */
-        offset[i] = (int32_t)(1e9f * fminf(fmaxf(r->in[2][i], -1), 1));
+        s.row[i] = (int32_t)(6e8f * fminf(fmaxf(r->in[2][i], -1), 1));
+        s.column[i] = (int32_t)(6e8f * fminf(fmaxf(r->in[4][i], -1), 1));
     }
-    r->size[0] = r->n % (GM_INT8_N + 1);
-    k->s32_dequantize(r->out[0], acc, offset, r->in[0], r->in[3], r->size[0]);
+    return s;
+}
+static void dequantize(const gm_kernels *k, run *r) {
+    sums s = sums_of(r);
+    const int64_t ys = s.n + 3;
+    k->s32_dequantize(r->out[0], ys, s.c, s.rows, s.n, r->flag ? s.row : NULL, s.column, r->in[0], r->in[3]);
+    r->size[0] = (s.rows - 1) * ys + s.n; /* gaps between rows are left alone by both */
+}
+static void requantize(const gm_kernels *k, run *r) {
+    static uint8_t q[5 * (GM_INT8_N + 3)];
+    const gm_grid_f32 grid = {2e6f, 13, 0, r->n % 2 ? 255 : 15};
+    sums s = sums_of(r);
+    memset(q, 77, sizeof q);
+    k->s32_requantize_u8(q, GM_INT8_N + 3, s.c, s.rows, s.n, r->flag ? s.row : NULL, s.column, r->in[0], r->in[3], &grid);
+    r->size[0] = (int64_t)sizeof q;
+    for (int64_t i = 0; i < r->size[0]; i++)
+        r->out[0][i] = q[i];
+}
+static void residual(const gm_kernels *k, run *r) {
+    const gm_grid_f32 branch = {0.03f, 101, 0, 255}, sum = {0.0625f, 0, -8, 7};
+    k->f32_residual_quantize(r->out[0], r->in[1], r->in[0], r->n, &branch, r->flag ? &sum : &branch);
+    r->size[0] = r->n;
 }
 
 /* ---- the cases. Float sums of n terms: a few units in the last place of the sum of magnitudes (2^-24 = 6e-8; eps below).
@@ -307,7 +338,10 @@ static const test_case cases[] = {
     {"f32_sigmoid", "", sigmoid, EVERY, 0, 6e-7, TINY},
     {"f32_gemm_tile", "", gemm_tile, NORMAL | TIES | SPREAD, 0, 0, 16 * EPS},
     {"f32_quantize_u8", "", quantize_u8, EVERY, 0, 0, 0},
+    {"f32_residual_quantize", "", residual, EVERY, 0, 0, 0},
+    {"u8_dequantize", "", u8_dequantize, NORMAL, 0, 0, 0},
     {"u8s8_gemm_tile", "", integer_tile, EVERY, 0, 0, 0},
+    {"s32_requantize_u8", "", requantize, EVERY, 0, 0, 0},
     {"s32_dequantize", "", dequantize, EVERY, 0, 0, 0},
 };
 
@@ -432,16 +466,41 @@ static void check_integer_tile(const gm_kernels *k) {
         for (int64_t i = 0; i < GM_INT8_N * GM_INT8_DEPTH; i++)
             b[i] = (int8_t)(fills[f].b == 1000 ? (int)(256 * uniform()) - 128 : fills[f].b);
         for (int64_t k4 = 0; k4 <= GM_INT8_DEPTH / 4; k4 = k4 == 65 ? GM_INT8_DEPTH / 4 : k4 + 1) {
-            int32_t c[GM_INT8_M * GM_INT8_N];
-            k->u8s8_gemm_tile(c, a, 4 * k4, b, k4);
-            for (int i = 0; i < GM_INT8_M * GM_INT8_N; i++) {
+            static int32_t c[GM_INT8_M * GM_INT8_N + 1];
+            int64_t rows = k4 == GM_INT8_DEPTH / 4 ? GM_INT8_M : 1 + (k4 * 5 + f) % GM_INT8_M;
+            c[rows * GM_INT8_N] = 77;
+            k->u8s8_gemm_tile(c, a, 4 * k4, rows, b, k4);
+            for (int64_t i = 0; i < rows * GM_INT8_N; i++) {
                 int64_t want = 0;
                 for (int64_t p = 0; p < 4 * k4; p++)
                     want += a[i / GM_INT8_N * 4 * k4 + p] * b[(p / 4 * GM_INT8_N + i % GM_INT8_N) * 4 + p % 4];
-                if (c[i] != want && failures++ < 40)
-                    printf("FAIL %s u8s8_gemm_tile: %d x %d, depth %lld, [%d]: %d, exactly %lld\n", k->isa, fills[f].a, fills[f].b,
-                           (long long)(4 * k4), i, c[i], (long long)want);
+                if ((c[i] != want || c[rows * GM_INT8_N] != 77) && failures++ < 40)
+                    printf("FAIL %s u8s8_gemm_tile: %d x %d, depth %lld, %lld rows, [%lld]: %d, exactly %lld\n", k->isa, fills[f].a,
+                           fills[f].b, (long long)(4 * k4), (long long)rows, (long long)i, c[i], (long long)want);
             }
+        }
+    }
+}
+
+/* Values within a few units in the last place of every tie of a grid, where a product by 1/scale and a division round apart. */
+static void check_ties(const gm_kernels *k) {
+    static const float scales[] = {0.1f, 0.037f, 1e-8f, 3.3333333f, 0x1p-7f, 0.00784313772f};
+    for (int s = 0; s < (int)(sizeof scales / sizeof scales[0]); s++) {
+        for (int i = -300; i <= 300; i++) {
+            float x[16], y[2][16];
+            uint8_t q[2][16];
+            x[8] = (float)((i + 0.5) * scales[s]);
+            for (int j = 8; j > 0; j--)
+                x[j - 1] = nextafterf(x[j], -INFINITY);
+            for (int j = 8; j < 15; j++)
+                x[j + 1] = nextafterf(x[j], INFINITY);
+            for (int side = 0; side < 2; side++) {
+                const gm_kernels *table = side ? k : &gm_kernels_ref;
+                table->f32_quantize_simulate(y[side], x, 16, scales[s], 101, 0, 255);
+                table->f32_quantize_u8(q[side], x, 16, scales[s], 101, 255);
+            }
+            if ((memcmp(y[0], y[1], sizeof y[0]) != 0 || memcmp(q[0], q[1], sizeof q[0]) != 0) && failures++ < 40)
+                printf("FAIL %s: near the tie %d + 0.5 of scale %g\n", k->isa, i, (double)scales[s]);
         }
     }
 }
@@ -478,6 +537,7 @@ int main(void) {
             }
         }
         check_integer_tile(k);
+        check_ties(k);
         printf("%s: %d slots\n", k->isa, (int)(sizeof slots / sizeof slots[0]));
     }
     printf("%d checks, %d failures\n", checks, failures);

@@ -23,6 +23,7 @@ for source in lib/*/*.c cli/*.c examples/*.c; do
     */kernels_avx2.c) isa="-mavx2 -mfma -mf16c" ;;
     */kernels_avx512.c) isa="-mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c" ;;
     */kernels_avx512vnni.c) isa="-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mfma -mf16c" ;;
+    */kernels_avx512amx.c) isa="-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mamx-tile -mamx-int8 -mfma -mf16c" ;;
     cli/* | examples/*) inside= ;;
     esac
     case $source in # another processor's file compiles to nothing; its flags would be unknown
