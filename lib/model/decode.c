@@ -13,13 +13,15 @@ gm_status gm_decoder_create(gm_decoder **out, gm_model *m, int64_t capacity, gm_
     if (capacity < 1 || capacity > c->context)
         return gm_fail(err, GM_EINVAL, "a decoder for %lld tokens; it must be 1..%lld, the model's context", (long long)capacity,
                        (long long)c->context);
-    size_t size = (size_t)(c->layers * capacity * 2 * c->kv_heads * c->head_dim);
+    size_t bytes = (size_t)(c->layers * capacity * 2 * c->kv_heads * c->head_dim) * sizeof(float);
+    if (m->engine)
+        bytes = m->engine->cache_bytes(m->engine->user, capacity);
     gm_decoder *d = gm_alloc(1, sizeof *d);
     if (d)
-        *d = (gm_decoder){m, {gm_alloc(size, sizeof(float)), capacity, 0}};
-    if (!d || !d->cache.rows) {
+        *d = (gm_decoder){m, {gm_alloc(bytes, 1), capacity, 0}};
+    if (!d || !d->cache.memory) {
         gm_decoder_free(d);
-        return gm_fail_memory(err, size * sizeof(float));
+        return gm_fail_memory(err, bytes);
     }
     *out = d;
     return GM_OK;
@@ -28,7 +30,7 @@ gm_status gm_decoder_create(gm_decoder **out, gm_model *m, int64_t capacity, gm_
 void gm_decoder_free(gm_decoder *d) {
     if (!d)
         return;
-    gm_free(d->cache.rows);
+    gm_free(d->cache.memory);
     gm_free(d);
 }
 

@@ -46,7 +46,7 @@ static int64_t qkv_width(const gm_model_config *c) {
     return (c->heads + 2 * c->kv_heads) * c->head_dim;
 }
 
-static int64_t gate_width(const gm_model_config *c) {
+int64_t gm_model_gate_width(const gm_model_config *c) {
     switch (c->attention.gate) {
     case GM_GATE_NONE:
         return 0;
@@ -62,7 +62,7 @@ static int64_t acts_place(gm_acts *a, float *base, const gm_model_config *c, int
                           const scratch_sizes *scratch) {
     const int64_t R = B * T, C = c->width, F = c->ffn, H = c->heads, HD = H * c->head_dim, QKV = qkv_width(c);
     const int64_t QK = QKV - c->kv_heads * c->head_dim;
-    const int64_t F1 = c->act == GM_ACT_SWIGLU ? 2 * F : F, G = gate_width(c);
+    const int64_t F1 = c->act == GM_ACT_SWIGLU ? 2 * F : F, G = gm_model_gate_width(c);
     const int64_t GH = c->attention.gate == GM_GATE_MLP ? H * c->attention.gate_hidden : 0;
     const int64_t saved = training;
     int64_t used = 0;
@@ -105,7 +105,7 @@ static void acts_free(gm_acts *a) {
 }
 
 /* Where the keys and values of a block come from: the batch itself, or (cache not NULL) all that is cached. */
-static gm_attention_shape attention_shape(const gm_model_config *c, const gm_kv_cache *cache, int64_t B, int64_t T) {
+gm_attention_shape gm_model_attention_shape(const gm_model_config *c, const gm_kv_cache *cache, int64_t B, int64_t T) {
     int64_t qkv = qkv_width(c), o = c->heads * c->head_dim;
     gm_attention_shape shape = {.B = B,
                                 .T = T,
@@ -133,7 +133,7 @@ static gm_qk_shape qk_shape(const gm_model_config *c, int64_t R) {
     return (gm_qk_shape){.R = R, .H = c->heads, .KV = c->kv_heads, .D = c->head_dim, .stride = qkv_width(c)};
 }
 
-static gm_gate_shape gate_shape(const gm_model_config *c, int64_t R) {
+gm_gate_shape gm_model_gate_shape(const gm_model_config *c, int64_t R) {
     return (gm_gate_shape){
         .kind = (int)c->attention.gate, .R = R, .C = c->width, .H = c->heads, .D = c->head_dim, .hidden = c->attention.gate_hidden};
 }
@@ -152,7 +152,7 @@ static gm_status acts_reserve(gm_model *m, int64_t B, int64_t T, int64_t S, bool
     }
     acts_free(old);
     m->acts = NULL;
-    gm_attention_shape shape = attention_shape(&m->cfg, NULL, B, T);
+    gm_attention_shape shape = gm_model_attention_shape(&m->cfg, NULL, B, T);
     shape.S = S;
     scratch_sizes scratch = {.head = gm_head_scratch(m->ctx, m->cfg.vocab),
                              .attention = (int64_t)(gm_attention_scratch_bytes(m->ctx, &shape, training) / sizeof(float)) + 16,
@@ -360,20 +360,15 @@ static uint64_t dropout_key(uint64_t key, int64_t layer, int branch) {
     return gm_rng_u64(key, (uint64_t)(2 * (layer + 1) + branch));
 }
 
-/* One of the block's linear layers: in f32, or by whoever has taken them over. */
-static void block_linear(gm_model *m, int64_t l, int weight, int bias, float *y, int64_t ys, const float *x, int64_t xs, int64_t R) {
-    if (m->linear) {
-        m->linear->fn(m->linear->user, weight, (int)l, y, ys, x, xs, R);
-        return;
-    }
+static void block_linear(const gm_model *m, int64_t l, int weight, int bias, float *y, int64_t ys, const float *x, int64_t xs, int64_t R) {
     const gm_param *w = &m->params[m->slot_index[l][weight]];
     gm_linear_fwd(m->ctx, y, ys, x, xs, gm_model_weight(m, weight, (int)l), gm_model_weight(m, bias, (int)l), R, w->cols, w->rows);
 }
 
 /* Puts the batch's keys and values (k's rows hold both) behind the cached ones; k and v are all of them on return. */
-static void cache_append(const gm_model_config *c, const gm_kv_cache *cache, int64_t l, const float **k, const float **v, int64_t T) {
+void gm_kv_cache_append(const gm_model_config *c, const gm_kv_cache *cache, int64_t l, const float **k, const float **v, int64_t T) {
     const int64_t KD = c->kv_heads * c->head_dim, QKV = qkv_width(c);
-    float *layer = cache->rows + l * cache->capacity * 2 * KD;
+    float *layer = (float *)cache->memory + l * cache->capacity * 2 * KD;
     for (int64_t t = 0; t < T; t++)
         memcpy(layer + (cache->length + t) * 2 * KD, *k + t * QKV, (size_t)(2 * KD) * sizeof(float));
     *k = layer;
@@ -411,18 +406,18 @@ static gm_status block_forward(gm_model *m, int64_t l, const float *x, int64_t B
         gm_qk_shape qk = qk_shape(c, R);
         gm_qk_norm_fwd(ctx, q, a->qk, a->qk_rstd, W(QNORM_G), W(KNORM_G), &qk, (float)c->norm_eps);
     }
+    if (c->rope)
+        gm_rope_apply(ctx, q, QKV, m->rope, B, T, cache ? cache->length : 0, H + KV, D, false); /* k follows q in every row */
     tap_rows(&t, GM_SITE_Q, q, HD, QKV, NULL);
     tap_rows(&t, GM_SITE_K, k, KV * D, QKV, NULL);
     tap_rows(&t, GM_SITE_V, v, KV * D, QKV, NULL);
-    if (c->rope)
-        gm_rope_apply(ctx, q, QKV, m->rope, B, T, cache ? cache->length : 0, H + KV, D, false); /* k follows q in every row */
     tap_rows(&t, GM_SITE_CACHE_K, k, KV * D, QKV, NULL);
     tap_rows(&t, GM_SITE_CACHE_V, v, KV * D, QKV, NULL);
     /* 3 attention */
-    gm_attention_shape shape = attention_shape(c, cache, B, T);
+    gm_attention_shape shape = gm_model_attention_shape(c, cache, B, T);
     const float *keys = k, *values = v;
     if (cache)
-        cache_append(c, cache, l, &keys, &values, T);
+        gm_kv_cache_append(c, cache, l, &keys, &values, T);
     if (!cache && taps_attention(&t)) {
         GM_TRY(observed_reserve(s, T, err));
         gm_attention_observed(ctx, a->o, q, k, v, block_sinks(m, l), m->norm, &shape, &(gm_attention_tap){tap_attention, &t}, s->observed);
@@ -432,7 +427,7 @@ static gm_status block_forward(gm_model *m, int64_t l, const float *x, int64_t B
     /* 4 gate */
     float *o = a->o;
     if (a->gate) {
-        gm_gate_shape gate = gate_shape(c, R);
+        gm_gate_shape gate = gm_model_gate_shape(c, R);
         gm_gate_fwd(ctx, a->gate, a->gate_hidden, a->n1, W(GATE_W1), W(GATE_B1), W(GATE_W2), W(GATE_B2), &gate);
         gm_gate_apply(ctx, s->gated, a->o, a->gate, &gate);
         o = s->gated;
@@ -502,7 +497,7 @@ static gm_status block_backward(gm_model *m, int64_t l, const float *x, int64_t 
         gm_dropout(ctx, s->branch, R * C, c->dropout, dropout_key(drop, l, 0));
         dbranch = s->branch;
     }
-    gm_gate_shape gate = gate_shape(c, R);
+    gm_gate_shape gate = gm_model_gate_shape(c, R);
     const float *o = a->o;
     if (a->gate) {
         gm_gate_apply(ctx, s->gated, a->o, a->gate, &gate); /* cheaper to make again than to keep per block */
@@ -516,7 +511,7 @@ static gm_status block_backward(gm_model *m, int64_t l, const float *x, int64_t 
                     W(GATE_W1), W(GATE_W2), &gate, s->gate_work);
     }
     /* 3 attention */
-    gm_attention_shape shape = attention_shape(c, NULL, B, T);
+    gm_attention_shape shape = gm_model_attention_shape(c, NULL, B, T);
     float *dq = s->dqkv, *dk = dq + HD, *dv = dk + KV * D;
     GM_TRY(
         gm_attention_bwd(ctx, dq, dk, dv, G(SINKS), s->dout, q, k, v, a->o, a->lse, block_sinks(m, l), m->norm, &shape, s->attention, err));
@@ -553,11 +548,10 @@ static gm_status check_batch(const gm_model *m, const int32_t *tokens, const int
 
 /* logits of R rows of the final norm's output, xs apart. */
 static void head_logits(gm_model *m, float *logits, const float *x, int64_t xs, int64_t R) {
-    const int64_t C = m->cfg.width, V = m->cfg.vocab;
-    if (m->linear && m->linear->head)
-        m->linear->fn(m->linear->user, GM_P_HEAD, -1, logits, V, x, xs, R);
+    if (m->engine)
+        m->engine->logits(m->engine->user, logits, x, xs, R);
     else
-        gm_linear_fwd(m->ctx, logits, V, x, xs, m->head, NULL, R, C, V);
+        gm_linear_fwd(m->ctx, logits, m->cfg.vocab, x, xs, m->head, NULL, R, m->cfg.width, m->cfg.vocab);
 }
 
 /* Embedding, blocks, final norm: acts->nf is the result. */
@@ -566,12 +560,11 @@ static gm_status forward(gm_model *m, const int32_t *tokens, int64_t B, int64_t 
     const gm_model_config *c = &m->cfg;
     gm_acts *s = m->acts;
     const int64_t R = B * T, C = c->width;
+    if (m->engine)
+        return m->engine->forward(m->engine->user, s->nf, tokens, B, T, cache, tap, err);
     tap_batch t = {{m->resident, tap}, -1, B, T};
     const int64_t offset = c->position_offset + (cache ? cache->length : 0);
-    if (m->linear && m->linear->embed)
-        m->linear->embed(m->linear->user, s->x0, tokens, B, T, offset);
-    else
-        gm_embedding_fwd(m->ctx, s->x0, tokens, gm_model_weight(m, GM_P_WTE, -1), gm_model_weight(m, GM_P_WPE, -1), B, T, C, offset);
+    gm_embedding_fwd(m->ctx, s->x0, tokens, gm_model_weight(m, GM_P_WTE, -1), gm_model_weight(m, GM_P_WPE, -1), B, T, C, offset);
     tap_rows(&t, GM_SITE_EMBED, s->x0, C, C, NULL);
     if (drop)
         gm_dropout(m->ctx, s->x0, R * C, c->dropout, dropout_key(drop, -1, 0));

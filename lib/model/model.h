@@ -7,6 +7,7 @@
 
 #include "base.h"
 #include "ghostmax_model.h"
+#include "ops.h"
 
 /* ---- parameters ------------------------------------------------------------------------------------------------------- */
 
@@ -96,16 +97,26 @@ typedef struct gm_tap {
     bool attention; /* also SCORES, WEIGHTS, PV (materialises T x T per head); not while decoding */
 } gm_tap;
 
-/* ---- other hands for the linear layers: integers instead of f32 (quant/execute.c) ------------------------------------------- */
+/* ---- decoding: what came before */
 
-typedef struct gm_linear_provider {
-    /* y[R, OUT] = x[R, IN] w^T + b of one layer's GM_P_WQKV, GM_P_WO, GM_P_W1 or GM_P_W2. Cannot fail; forward passes only. */
-    void (*fn)(void *user, int weight, int layer, float *y, int64_t ys, const float *x, int64_t xs, int64_t R);
+/* One sequence's past: per block room for `capacity` positions, of which `length` are filled. In f32: rows of keys, then values
+ * [layers, capacity, 2 KV D]; an engine's own layout otherwise. */
+typedef struct gm_kv_cache {
+    void *memory;
+    int64_t capacity, length;
+} gm_kv_cache;
+
+/* ---- other hands for the forward pass: integers instead of f32 (quant/execute_forward.c) ------------------------------------ */
+
+typedef struct gm_engine {
     void *user;
-    bool head; /* fn makes the logits too: GM_P_HEAD, layer -1, x the final norm's output */
-    /* NULL: f32 tables. x[r] = the token's row + its position's, as gm_embedding_fwd. */
-    void (*embed)(void *user, float *x, const int32_t *tokens, int64_t B, int64_t T, int64_t offset);
-} gm_linear_provider;
+    /* Embedding to final norm of B x T tokens behind those of the cache (NULL: none): nf [B*T, C]. tap (NULL ok) sees copies. */
+    gm_status (*forward)(void *user, float *nf, const int32_t *tokens, int64_t B, int64_t T, const gm_kv_cache *cache, const gm_tap *tap,
+                         gm_error *err);
+    /* logits [R, V] of rows of nf, xs apart; R at most the last forward's B*T. */
+    void (*logits)(void *user, float *logits, const float *nf, int64_t xs, int64_t R);
+    size_t (*cache_bytes)(const void *user, int64_t capacity);
+} gm_engine;
 
 /* ---- the model ----------------------------------------------------------------------------------------------------------- */
 
@@ -126,7 +137,7 @@ struct gm_model {
     float *own_head;   /* a clone's f32 copy of a tied table, else NULL */
     const float *head; /* [V,C]: the LM head, or the embedding table when tied. Quantized copies point it at the f32 table. */
     gm_acts *acts;
-    const gm_linear_provider *linear; /* NULL: f32 */
+    const gm_engine *engine;          /* NULL: f32 */
     const gm_tap *resident;           /* of every forward-only pass, before the caller's own tap; NULL: none */
     float *rope;                      /* cos/sin table of rope_positions, which grow with the sequences seen */
     int64_t rope_positions;
@@ -178,13 +189,15 @@ gm_status gm_model_clone(gm_model **out, const gm_model *m, gm_error *err);
 gm_status gm_model_forward_loss(gm_model *m, const int32_t *tokens, const int32_t *targets, int64_t B, int64_t T, const gm_tap *tap,
                                 double *mean, float *losses, gm_error *err);
 
-/* One sequence's past, for decoding: per block `capacity` rows of its keys, then its values, of which `length` are filled. */
-typedef struct gm_kv_cache {
-    float *rows; /* [layers, capacity, 2 KV D] */
-    int64_t capacity, length;
-} gm_kv_cache;
 /* T more tokens behind the cached ones, for which there must be room: logits [V] of the last one (NULL: not wanted). */
 gm_status gm_model_decode(gm_model *m, const int32_t *tokens, int64_t T, gm_kv_cache *cache, float *logits, gm_error *err);
+
+/* Shapes that the block gives its operations; cache NULL: the batch's own keys. */
+gm_attention_shape gm_model_attention_shape(const gm_model_config *c, const gm_kv_cache *cache, int64_t B, int64_t T);
+gm_gate_shape gm_model_gate_shape(const gm_model_config *c, int64_t R);
+int64_t gm_model_gate_width(const gm_model_config *c); /* 0 without a gate */
+/* Puts T positions' keys and values (k's rows hold both) behind the cached ones, in f32; k and v are all of them on return. */
+void gm_kv_cache_append(const gm_model_config *c, const gm_kv_cache *cache, int64_t layer, const float **k, const float **v, int64_t T);
 
 /* Training: allocate gradients and the saved activations for B x T once. Then per step: zero, one or more accumulate calls. */
 gm_status gm_model_train_begin(gm_model *m, int64_t B, int64_t T, gm_error *err);

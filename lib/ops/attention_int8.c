@@ -10,9 +10,9 @@
  * One query decoded against a cache has the bits of its row in a prefill: rows do not meet, and all sums are exact. */
 #include "context.h"
 #include "ops.h"
+#include "parallel.h"
 
 #include <math.h>
-#include <omp.h>
 #include <string.h>
 
 static int64_t up_to(int64_t n, int64_t unit) {
@@ -39,25 +39,26 @@ static packed packed_of(void *kv, int64_t head, int64_t D, int64_t capacity) {
     return (packed){keys, sums, (uint8_t *)(sums + up_to(capacity, GM_INT8_N))};
 }
 
-void gm_kv_int8_put(const gm_attention_int8 *a, void *kv, int64_t capacity, int64_t first, const uint8_t *k, const uint8_t *v,
-                    int64_t stride, int64_t T) {
-    const int64_t D = a->D, D4 = up_to(D, 4), keys = up_to(capacity, GM_INT8_N);
+void gm_kv_int8_put(const gm_ctx *ctx, const gm_attention_int8 *a, void *kv, int64_t capacity, int64_t first, const uint8_t *k,
+                    const uint8_t *v, int64_t stride) {
+    const int64_t D = a->D, D4 = up_to(D, 4), T = a->T, keys = up_to(capacity, GM_INT8_N);
     const int32_t zq = a->q.zero, zk = a->k.zero - 128;
-    for (int64_t h = 0; h < a->KV; h++) {
-        packed p = packed_of(kv, h, D, capacity);
+#pragma omp parallel for num_threads(ctx->threads) schedule(static) if (a->B * T * a->KV * D >= GM_PARALLEL_MIN)
+    for (int64_t task = 0; task < a->B * a->KV; task++) {
+        const int64_t b = task / a->KV, h = task % a->KV;
+        packed p = packed_of((uint8_t *)kv + (size_t)b * gm_kv_int8_bytes(a->KV, D, capacity), h, D, capacity);
         for (int64_t t = 0; t < T; t++) {
             const int64_t j = first + t;
-            const uint8_t *from = k + t * stride + h * D, *value = v + t * stride + h * D;
+            const uint8_t *key = k + (b * T + t) * stride + h * D, *value = v + (b * T + t) * stride + h * D;
             uint8_t *to = p.keys + j / GM_INT8_N * GM_INT8_N * D4 + j % GM_INT8_N * 4;
             int32_t sum = 0;
+            for (int64_t d = 0; d < D; d++)
+                sum += key[d];
+            p.sums[j] = (int32_t)D * zq * zk - zq * (sum - 128 * (int32_t)D);
             for (int64_t d = 0; d < D4; d += 4, to += 4 * GM_INT8_N) {
-                for (int64_t i = 0; i < 4; i++) {
-                    const bool real = d + i < D;
-                    sum += real ? from[d + i] - 128 : 0;
-                    to[i] = real ? from[d + i] ^ 0x80 : 0;
-                }
+                for (int64_t i = 0; i < 4; i++)
+                    to[i] = d + i < D ? key[d + i] ^ 0x80 : 0;
             }
-            p.sums[j] = (int32_t)D * zq * zk - zq * sum;
             for (int64_t d = 0; d < D; d++)
                 p.values[d / GM_INT8_N * GM_INT8_N * keys + (j / 4 * GM_INT8_N + d % GM_INT8_N) * 4 + j % 4] = value[d] ^ 0x80;
         }
@@ -119,7 +120,7 @@ static void run_tile(const gm_kernels *k, const gm_attention_int8 *a, const shap
         k->f32_quantize_simulate(si, si, n, scores.scale, scores.zero, scores.qmin, scores.qmax);
         if (a->seen_scores)
             memcpy(a->seen_scores + ((x->b * a->H + x->h) * a->T + x->t + i) * x->S + base + low, si, (size_t)n * sizeof *si);
-        k->f32_norm_row_fwd(si, NULL, si, n, sink, a->norm.clip_a, a->norm.clip_c);
+        k->f32_norm_row_fwd(si, a->seen_null ? a->seen_null + (x->b * a->H + x->h) * a->T + x->t + i : NULL, si, n, sink, a->norm.clip_a, a->norm.clip_c);
         memset(wi, 0, (size_t)low);
         memset(wi + end, 0, (size_t)(width - end));
         k->f32_quantize_u8(wi + low, si, n, a->weights.scale, 0, (float)a->weights.qmax);

@@ -58,9 +58,8 @@ void gm_linear_int8_pack(gm_linear_int8 *l, void *memory, const int8_t *q, const
     }
 }
 
-void gm_linear_int8_row(int8_t *q, const gm_linear_int8 *l, int64_t j) {
-    for (int64_t p = 0; p < l->in; p++)
-        q[p] = l->weights[place_of(l, j, p)];
+int8_t gm_linear_int8_weight(const gm_linear_int8 *l, int64_t j, int64_t p) {
+    return l->weights[place_of(l, j, p)];
 }
 
 /* One tile of the result: rows x columns from the sums c (and, for a gated activation, up's sums). */
@@ -135,12 +134,14 @@ void gm_residual_norm_int8(const gm_ctx *ctx, const gm_int8_rows *a, int64_t R, 
 #pragma omp for schedule(static)
         for (int64_t r = 0; r < R; r++) {
             float *x = a->x + r * C;
-            if (a->branch)
+            if (a->branch && sum.scale != 0)
                 ctx->k->f32_residual_quantize(x, x, a->branch + r * C, C, &branch, &sum);
+            else if (a->branch)
+                ctx->k->f32_add(x, x, a->branch + r * C, C);
             ctx->k->f32_layernorm_row_fwd(a->f32 ? a->f32 + r * C : row, stat, x, a->gain, a->bias, C, a->eps, a->rms);
-            if (a->f32)
+            if (a->f32 && out.scale != 0)
                 ctx->k->f32_quantize_simulate(a->f32 + r * C, a->f32 + r * C, C, out.scale, out.zero, out.qmin, out.qmax);
-            else
+            else if (!a->f32)
                 ctx->k->f32_quantize_u8(a->u8 + r * a->stride, row, C, out.scale, out.zero, out.qmax);
         }
     }

@@ -35,8 +35,8 @@ bool gm_linear_int8_fits(int64_t in); /* deeper sums could leave 32 bits */
 void gm_linear_int8_pack(gm_linear_int8 *l, void *memory, const int8_t *q, const float *q_scale, const float *b, int64_t in, int64_t out,
                          gm_quant_grid input);
 size_t gm_linear_int8_bytes(int64_t in, int64_t out);
-/* Row j of what was packed, [in]: an embedding table that is also the head need not be kept twice. */
-void gm_linear_int8_row(int8_t *q, const gm_linear_int8 *l, int64_t j);
+/* Weight p of output j, as packed: an embedding table that is also the head need not be kept twice. */
+int8_t gm_linear_int8_weight(const gm_linear_int8 *l, int64_t j, int64_t p);
 /* Where a product goes: to f32, or through an activation (GM_INT8_NO_ACT: none) to a grid. SwiGLU takes its second half from `up`. */
 enum { GM_INT8_NO_ACT = -1 };
 typedef struct gm_int8_result {
@@ -49,8 +49,8 @@ typedef struct gm_int8_result {
 void gm_linear_int8_fwd(const gm_ctx *ctx, const gm_int8_result *y, const uint8_t *x, int64_t xs, int64_t R, const gm_linear_int8 *l,
                         const gm_linear_int8 *up);
 
-/* Row by row: x = sum_grid(x + branch_grid(branch)) (branch NULL: x stays), then its norm on a grid, as u8 or (f32 not NULL) in f32.
- * scratch: a row per thread. */
+/* Row by row: x = sum_grid(x + branch_grid(branch)) (branch NULL: x stays), then its norm on a grid, as u8 or (f32 not NULL) in f32. Grids
+ * of scale 0 round nothing (both of a sum, or none). scratch: a row per thread. */
 typedef struct gm_int8_rows {
     float *x; /* [R,C] the residual stream */
     const float *branch;
@@ -76,13 +76,14 @@ typedef struct gm_attention_int8 {
     gm_quant_grid q, k, v, weights, pv;       /* u8; the weights' zero is 0 */
     gm_quant_grid scores;                     /* any */
     int64_t q_row, o_row;
-    float *seen_scores, *seen_weights; /* NULL, or [B,H,T,S]: what they were on their grids, where a query sees a key (for tests) */
+    /* For taps, T = S: [B,H,T,S] where a query sees a key, [B,H,T] exp(sink - lse); NULL: not wanted. */
+    float *seen_scores, *seen_weights, *seen_null;
 } gm_attention_int8;
-/* One sequence's keys and values of a layer; zeroed by the caller. */
+/* One sequence's keys and values of a layer. */
 size_t gm_kv_int8_bytes(int64_t KV, int64_t D, int64_t capacity);
-/* Positions first .. first + T - 1 from k, v [T, KV D] with row stride `stride`. */
-void gm_kv_int8_put(const gm_attention_int8 *a, void *kv, int64_t capacity, int64_t first, const uint8_t *k, const uint8_t *v,
-                    int64_t stride, int64_t T);
+/* Positions first .. first + T - 1 of B such memories, from k, v [B*T, KV D] with row stride `stride`. */
+void gm_kv_int8_put(const gm_ctx *ctx, const gm_attention_int8 *a, void *kv, int64_t capacity, int64_t first, const uint8_t *k,
+                    const uint8_t *v, int64_t stride);
 /* o [B*T, H D] on the grid pv; the T queries are the last of S positions. kv: B such memories. */
 void gm_attention_int8_fwd(const gm_ctx *ctx, const gm_attention_int8 *a, uint8_t *o, const uint8_t *q, void *kv, int64_t S,
                            int64_t capacity, void *scratch);

@@ -180,19 +180,16 @@ gm_status gm_quant_validation_loss(gm_model *m, const gm_data *data, const gm_qu
 
 /* ---- executed on integers ------------------------------------------------------------------------------------------------------------ */
 
-/* The plan's linear layers, packed. A layer's input is put on the grid of the site before it: both norms, PV (or what enters the
- * projection, where the plan has a grid for it), the FFN's activation. */
-enum { GM_EXECUTED_LINEARS = GM_LINEAR_INPUTS };
-typedef struct gm_quant_executed {
-    gm_model *model; /* the plan's */
-    gm_linear_provider provider;
-    gm_linear_int8 *linears; /* [layers][GM_EXECUTED_LINEARS] */
-    uint8_t *memory, *scratch;
-} gm_quant_executed;
-/* Until gm_quant_executed_end, which comes before gm_quant_plan_free, plan->model runs its linear layers on integers; with the plan's tap
- * everything else is rounded where the simulation rounds it. More than 8 bits, per-token ranges: GM_EUNSUPPORTED. */
-gm_status gm_quant_executed_begin(gm_quant_executed *e, gm_quant_plan *plan, gm_error *err);
-void gm_quant_executed_end(gm_quant_executed *e);
+/* The plan packed for integers (executed.h). Every linear layer's input is put on the grid of the site before it: both norms, PV (or what
+ * enters the projection, where the plan has a grid for it), the FFN's activation; where attention has grids, its two products run on
+ * integers too. Nothing in it points into the plan's integers. */
+typedef struct gm_quant_executed gm_quant_executed;
+/* Until gm_quant_executed_end, which comes before gm_quant_plan_free, plan->model computes on integers, whoever calls it, rounding what the
+ * simulation rounds; taps see copies. GM_EUNSUPPORTED with the reason: more than 8 bits where a product reads them, ranges per token, outlier
+ * columns. */
+gm_status gm_quant_executed_begin(gm_quant_executed **out, gm_quant_plan *plan, gm_error *err);
+void gm_quant_executed_end(gm_quant_executed *e); /* NULL ok */
+size_t gm_quant_executed_bytes(const gm_quant_executed *e); /* what is packed */
 /* The site whose grid a linear layer's input takes: weight is GM_P_WQKV, GM_P_WO, GM_P_W1 or GM_P_W2. */
 gm_site gm_quant_executed_input(const gm_quant_plan *plan, int weight);
 
@@ -203,11 +200,8 @@ struct gm_quantized {
     gm_quant_plan plan;
     gm_quant_mode mode;
     gm_tap tap;                  /* the model's resident one */
-    gm_quant_executed executed;  /* begun where mode is GM_QUANT_EXECUTED */
-    gm_linear_provider provider; /* the model's then: executed's, and look-ups in tables of integers */
+    gm_quant_executed *executed; /* begun where mode is GM_QUANT_EXECUTED, else NULL */
     bool executed_only;
-    const gm_quant_matrix *token_table, *position_table; /* executed_only: where they are integers; else NULL */
-    int8_t *tables;                                      /* their integers */
 };
 /* Last step of making and loading: the model begins to round. */
 gm_status gm_quantized_ready(gm_quantized *q, gm_error *err);

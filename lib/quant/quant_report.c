@@ -312,7 +312,7 @@ static gm_status report_make(report *r, const gm_quant_report_options *o, json_t
         return gm_fail_memory(err, r->before_size * sizeof(float));
     gm_status status = gm_quantized_mode(q, GM_QUANT_EXECUTED, &reason);
     if (status == GM_OK) {
-        status = loss_of(r, plan->model, &q->tap, "executed", "", 2, 3, &executed, err);
+        status = loss_of(r, plan->model, NULL, "executed", "", 2, 3, &executed, err);
         gm_quantized_mode(q, GM_QUANT_SIMULATED, NULL);
     }
     if (status != GM_OK && status != GM_EUNSUPPORTED)

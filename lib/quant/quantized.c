@@ -40,11 +40,9 @@ gm_status gm_quantized_ready(gm_quantized *q, gm_error *err) {
 void gm_quantized_free(gm_quantized *q) {
     if (!q)
         return;
-    if (q->mode == GM_QUANT_EXECUTED)
-        gm_quant_executed_end(&q->executed);
+    gm_quant_executed_end(q->executed);
     if (q->plan.model)
         gm_quant_plan_free(&q->plan);
-    gm_free(q->tables);
     gm_free(q);
 }
 
@@ -56,47 +54,16 @@ gm_model *gm_quantized_model(gm_quantized *q) {
     return q->plan.model;
 }
 
-/* ---- executed */
-
-static void run_linear(void *user, int weight, int layer, float *y, int64_t ys, const float *x, int64_t xs, int64_t R) {
-    const gm_linear_provider *p = &((const gm_quantized *)user)->executed.provider;
-    p->fn(p->user, weight, layer, y, ys, x, xs, R);
-}
-
-/* dst (+)= row `r` of a table that is held as integers. */
-static void table_row(float *dst, const gm_quant_matrix *q, int64_t r, bool add) {
-    const int64_t cols = q->view.cols, span = gm_weight_span(&q->how, cols), parts = (cols + span - 1) / span;
-    for (int64_t c = 0; c < cols; c++) {
-        const gm_quant_grid *g = &q->grids[q->grid_count == 1 ? 0 : r * parts + c / span];
-        float x = g->scale * (float)(q->integers[r * cols + c] - g->zero);
-        dst[c] = add ? dst[c] + x : x;
-    }
-}
-
-static void run_embed(void *user, float *x, const int32_t *tokens, int64_t B, int64_t T, int64_t offset) {
-    const gm_quantized *q = user;
-    const int64_t C = q->plan.model->cfg.width;
-    for (int64_t r = 0; r < B * T; r++) {
-        table_row(x + r * C, q->token_table, tokens[r], false);
-        if (q->position_table)
-            table_row(x + r * C, q->position_table, r % T + offset, true);
-    }
-}
-
 gm_status gm_quantized_mode(gm_quantized *q, gm_quant_mode mode, gm_error *err) {
     if (q->mode == mode)
         return GM_OK;
     if (mode == GM_QUANT_SIMULATED && q->executed_only)
         return gm_fail(err, GM_EUNSUPPORTED, "this model was opened to be executed only; its weights are there as integers alone");
-    if (mode == GM_QUANT_SIMULATED) {
-        gm_quant_executed_end(&q->executed);
-    } else {
+    if (mode == GM_QUANT_EXECUTED) {
         GM_TRY(gm_quant_executed_begin(&q->executed, &q->plan, err));
-        q->provider = (gm_linear_provider){.fn = run_linear,
-                                           .user = q,
-                                           .head = q->executed.provider.head,
-                                           .embed = q->token_table ? run_embed : q->executed.provider.embed};
-        q->plan.model->linear = &q->provider;
+    } else {
+        gm_quant_executed_end(q->executed);
+        q->executed = NULL;
     }
     q->mode = mode;
     return GM_OK;

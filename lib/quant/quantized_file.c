@@ -416,8 +416,10 @@ static uint64_t without_of(const gm_quant_options *o) {
     uint64_t without = 0;
     for (int i = 0; i < GM_LINEAR_INPUTS; i++)
         without |= (uint64_t)1 << gm_linear_inputs[i].weight;
-    if (o->embeddings.bits > 0 && o->embeddings.bits <= 8)
+    if (o->embeddings.bits > 0 && o->embeddings.bits <= 8 && !o->embeddings.asymmetric && o->embeddings.grain != GM_GRAIN_GROUP)
         without |= (uint64_t)1 << GM_P_WTE | (uint64_t)1 << GM_P_WPE;
+    if (o->head.bits > 0)
+        without |= (uint64_t)1 << GM_P_HEAD;
     return without;
 }
 
@@ -433,38 +435,11 @@ static gm_status read_head(gm_quantized *q, const gm_safetensors *s, gm_error *e
     return GM_OK;
 }
 
-/* Copies of the tables' integers, for look-ups after the file is closed. */
-static gm_status keep_tables(gm_quantized *q, gm_error *err) {
-    size_t bytes = 0;
-    for (int pass = 0; pass < 2; pass++) {
-        size_t at = 0;
-        for (int i = 0; i < q->plan.matrix_count; i++) {
-            gm_quant_matrix *x = &q->plan.matrices[i];
-            const size_t n = (size_t)(x->view.rows * x->view.cols);
-            if (x->view.kind != GM_PARAM_EMBEDDING || x->view.x)
-                continue;
-            if (pass) {
-                memcpy(q->tables + at, x->integers, n);
-                x->integers = q->tables + at;
-                if (strcmp(x->view.name, "wte") == 0)
-                    q->token_table = x;
-                else
-                    q->position_table = x;
-            }
-            at += n;
-        }
-        bytes = at;
-        if (!pass && bytes && !(q->tables = gm_alloc(bytes, 1)))
-            return gm_fail_memory(err, bytes);
-    }
-    return GM_OK;
-}
-
 static gm_status load_weights(gm_quantized *q, const gm_ctx *ctx, const gm_model_config *cfg, const gm_safetensors *s, gm_error *err) {
     gm_quant_plan *plan = &q->plan;
     GM_TRY(gm_model_allocate_without(&plan->model, ctx, cfg, q->executed_only ? without_of(&plan->options) : 0, err));
     gm_model *m = plan->model;
-    if (cfg->tied) {
+    if (cfg->tied && !(q->executed_only && plan->options.head.bits)) {
         m->own_head = gm_alloc((size_t)(cfg->vocab * cfg->width), sizeof(float));
         if (!m->own_head)
             return gm_fail_memory(err, (size_t)(cfg->vocab * cfg->width) * sizeof(float));
@@ -494,7 +469,7 @@ static gm_status load_weights(gm_quantized *q, const gm_ctx *ctx, const gm_model
         }
     }
     plan->batches = plan->options.calibration_batches;
-    return q->executed_only ? keep_tables(q, err) : GM_OK;
+    return GM_OK;
 }
 
 gm_status gm_quantized_load(gm_quantized **out, const gm_ctx *ctx, const char *folder, bool executed_only, gm_error *err) {
