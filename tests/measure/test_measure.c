@@ -67,7 +67,7 @@ static void near(double got, double want, double tolerance, const char *what) {
 
 /* ---- an oracle that keeps every activation and loops over the whole afterwards */
 
-enum { SITES = 15, LAYERS = 2, WIDTH = 32, HEADS = 2 };
+enum { SITES = GM_SITE_COUNT, LAYERS = 2, WIDTH = 32, HEADS = 2 };
 static struct kept {
     float x[SEQUENCES * T * WIDTH];
     int64_t rows;
