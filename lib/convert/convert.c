@@ -1,7 +1,9 @@
 /* convert.c -- a model in other programs' files: the zero token where the variant needs it, then the format's own writer. */
 #include "config_file.h"
 #include "gguf_file.h"
+#include "gguf_tokens.h"
 #include "hf_folder.h"
+#include "llama2c_file.h"
 #include "zero_token.h"
 
 #include <string.h>
@@ -51,36 +53,93 @@ typedef struct job {
 } job;
 
 static gm_status write_hf(const job *j, gm_error *err) {
+    const gm_convert_result *r = j->result;
+    const gm_hf_tokens tokens = {.bos = r->zero_tokens ? r->zero_token
+                                        : j->t         ? gm_tokenizer_bos(j->t)
+                                                       : -1,
+                                 .eos = j->t ? gm_tokenizer_eos(j->t) : -1,
+                                 .zero = r->zero_token,
+                                 .zeros = r->zero_tokens,
+                                 .context = r->context};
     char path[1024];
-    int32_t bos = j->result->zero_tokens ? j->result->zero_token : j->t ? gm_tokenizer_bos(j->t) : -1;
-    GM_TRY(gm_model_save_as(j->m, j->out, j->o->dtype, j->o->max_shard_bytes, err));
-    GM_TRY(gm_hf_folder_tokens(j->out, bos, j->t ? gm_tokenizer_eos(j->t) : -1, j->result->zero_token, err));
-    if (!j->t)
-        return GM_OK;
     GM_TRY(gm_path_join(path, sizeof path, j->out, "tokenizer.json", err));
-    return gm_tokenizer_save(j->t, path, err);
+    GM_TRY(gm_model_save_as(j->m, j->out, j->o->dtype, j->o->max_shard_bytes, err));
+    if (j->t)
+        GM_TRY(gm_tokenizer_save(j->t, path, err));
+    return gm_hf_folder_tokens(j->out, &tokens, err);
+}
+
+/* The tokenizer's vocabulary, as long as the model's: the zero token, and names for rows that no token has. */
+static gm_status put_vocabulary(gm_gguf_writer *w, const job *j, gm_vocabulary *v, gm_error *err) {
+    const int64_t count = j->m->cfg.vocab;
+    gm_vocabulary longer = *v;
+    char(*names)[32] = gm_alloc((size_t)count, sizeof *names);
+    longer.tokens = gm_alloc((size_t)count, sizeof *longer.tokens);
+    gm_status status = names && longer.tokens ? GM_OK : gm_fail_memory(err, (size_t)count * sizeof *longer.tokens);
+    if (status == GM_OK) {
+        memcpy(longer.tokens, v->tokens, (size_t)v->count * sizeof *v->tokens);
+        for (int64_t id = v->count; id < count; id++) {
+            const bool zero = id == j->result->zero_token;
+            const int size = zero ? snprintf(names[id], sizeof *names, "<|zero|>")
+                                  : snprintf(names[id], sizeof *names, "<|unused %lld|>", (long long)id);
+            longer.tokens[id] = (gm_vocabulary_token){names[id], (size_t)size, 0, zero ? GM_TOKEN_CONTROL : GM_TOKEN_UNUSED};
+        }
+        longer.count = count;
+        if (j->m->cfg.bos != GM_BOS_UNKNOWN) /* begin as in training */
+            longer.add_bos = j->m->cfg.bos == GM_BOS_ALWAYS && v->bos >= 0;
+        if (j->result->zero_tokens) {
+            longer.bos = j->result->zero_token;
+            longer.add_bos = true;
+        }
+        status = gm_gguf_tokens_put(w, &longer, err);
+    }
+    gm_free(longer.tokens);
+    gm_free(names);
+    return status;
 }
 
 static gm_status write_gguf(const job *j, gm_error *err) {
     gm_gguf_writer *w;
+    gm_vocabulary v = {0};
     GM_TRY(gm_gguf_writer_create(&w, err));
-    gm_status status = gm_gguf_model_put(w, j->m, j->o->dtype, err);
-    if (!j->t)
+    gm_status status;
+    GM_TRY_GOTO(gm_gguf_model_put(w, j->m, j->o->dtype, err));
+    if (j->t) {
+        GM_TRY_GOTO(gm_tokenizer_vocabulary(j->t, &v, err));
+        GM_TRY_GOTO(put_vocabulary(w, j, &v, err));
+        j->result->text = v.exact;
+    } else {
         gm_gguf_put_text(w, "tokenizer.ggml.model", "none");
-    if (status == GM_OK)
-        status = gm_gguf_writer_commit(w, j->out, err);
+    }
+    status = gm_gguf_writer_commit(w, j->out, err);
+done:
+    gm_vocabulary_free(&v);
     gm_gguf_writer_free(w);
     return status;
 }
 
+/* llama2.c's program begins every prompt with token 1 and computes softmax. */
+static gm_status write_llama2c(const job *j, gm_error *err) {
+    if (j->o->dtype != GM_DTYPE_F32)
+        return gm_fail(err, GM_EUNSUPPORTED, "llama2.c checkpoints are written in f32 only; leave out --dtype %s",
+                       gm_dtype_name(j->o->dtype));
+    return gm_llama2c_save(j->m, 0, j->out, err);
+}
+
 gm_status gm_convert(const gm_model *m, const gm_tokenizer *t, const char *out, const gm_convert_options *options,
                      gm_convert_result *result, gm_error *err) {
-    static gm_status (*const writers[])(const job *, gm_error *) = {[GM_FORMAT_HF] = write_hf, [GM_FORMAT_GGUF] = write_gguf};
+    static gm_status (*const writers[])(const job *, gm_error *) = {
+        [GM_FORMAT_HF] = write_hf, [GM_FORMAT_GGUF] = write_gguf, [GM_FORMAT_LLAMA2C] = write_llama2c};
     gm_convert_result ignored;
     gm_convert_result *r = result ? result : &ignored;
     gm_model *replaced = NULL;
     *r = (gm_convert_result){.zero_token = -1, .bos = m->cfg.bos};
     GM_TRY(check_free(out, options, err));
+    if (options->format == GM_FORMAT_HF && options->dtype == GM_DTYPE_Q8_0)
+        return gm_fail(err, GM_EUNSUPPORTED, "q8_0 is GGUF's; a Hugging Face folder holds f32, f16 or bf16");
+    if (options->format == GM_FORMAT_LLAMA2C && !plain_softmax(&m->cfg))
+        return gm_fail(err, GM_EUNSUPPORTED,
+                       "llama2.c computes plain softmax and begins with token 1: no zero token fits; use --to gguf or hf");
     GM_TRY(zero_tokens(&r->zero_tokens, &m->cfg, options, err));
     if (t && gm_tokenizer_vocab(t) > m->cfg.vocab)
         return gm_fail(err, GM_EINVAL, "the tokenizer has %lld tokens, the model %lld; give the model's own",

@@ -4,8 +4,16 @@
 
 #include "base.h"
 
-/* bos, eos: -1 none. never: a token to suppress, -1 none. Edits the config.json in `folder` and writes generation_config.json. Errors:
- * GM_EIO, GM_EFORMAT (config.json is not JSON), GM_ENOMEM. */
-gm_status gm_hf_folder_tokens(const char *folder, int32_t bos, int32_t eos, int32_t never, gm_error *err);
+typedef struct gm_hf_tokens {
+    int32_t bos, eos; /* -1: none */
+    int32_t zero;     /* -1: none; else it is bos too, and stands `zeros` times before every text */
+    int64_t zeros;
+    int64_t context;
+} gm_hf_tokens;
+
+/* gm_hf_folder_tokens -- edits the config.json in `folder`, writes generation_config.json. Where there is a tokenizer.json of Hugging
+ * Face's own format, it gets the zero token, and tokenizer_config.json says what class reads it. Errors: GM_EIO, GM_EFORMAT (not JSON),
+ * GM_ENOMEM. Test: tests/cli/cli_convert.py, tests/interop/interop_transformers.py */
+gm_status gm_hf_folder_tokens(const char *folder, const gm_hf_tokens *tokens, gm_error *err);
 
 #endif

@@ -1,0 +1,117 @@
+"""convert and train --from, from outside. Usage: cli_convert.py SOURCE BUILD"""
+import json
+import os
+import struct
+import unittest
+
+from program import Case, main
+
+LLAMA = ("--model llama-260k --layers 2 --width 16 --heads 2 --kv-heads 2 --ffn 24 --tokens bytes --batch 2 --context 16 --steps 2 "
+         "--eval-sequences 4 --threads 1 --quiet").split()
+GPT2 = "--model gpt2-nano --layers 1 --width 16 --heads 2 --tokens bytes --batch 2 --context 16 --steps 2 --eval-sequences 4 --threads 1 --quiet".split()
+
+
+class Convert(Case):
+    def trained(self, name, *arguments, shape=LLAMA):
+        self.ok("train", *shape, "--out", self.path(name), *arguments)
+        return self.path(name)
+
+    def config(self, *parts):
+        with open(self.path(*parts)) as file:
+            return json.load(file)
+
+    def loss(self, model):
+        return json.loads(self.ok("eval", model, "--data", "stories", "--sequences", 4, "--threads", 1, "--quiet", "--json", "--no-bos",
+                                  "--context", 16, "--tokenizer", self.path("m", "tokenizer.json")))["loss"]
+
+    def test_softmax_is_what_it_was(self):
+        model = self.trained("m")
+        for to, out in ("hf", "hf"), ("gguf", "m.gguf"), ("llama2c", "m.bin"):
+            said = self.ok("convert", model, "--to", to, "--out", self.path(out))
+            self.assertIn("257 tokens, context 16, f32", said)
+            self.assertNotIn("zero", said)
+            self.assertEqual(self.loss(self.path(out)), self.loss(model))
+        config = self.config("hf", "config.json")
+        self.assertEqual((config["model_type"], config["bos_token_id"], config["eos_token_id"]), ("llama", 256, None))
+        self.assertEqual(self.config("hf", "generation_config.json"), {"bos_token_id": 256, "eos_token_id": None})
+        self.assertEqual(self.config("hf", "tokenizer.json"), self.config("m", "tokenizer.json"))
+
+    def test_zero_token(self):
+        model = self.trained("m", "--attention", "softmax1", "--no-bos")
+        said = self.ok("convert", model, "--to", "hf", "--out", self.path("hf"))
+        self.assertIn("[257, text]", said)
+        self.assertIn("suppress token 257", said)
+        config = self.config("hf", "config.json")
+        self.assertEqual((config["model_type"], config["vocab_size"], config["max_position_embeddings"], config["bos_token_id"]),
+                         ("llama", 258, 17, 257))
+        self.assertNotIn("attention", config)
+        self.assertEqual(self.config("hf", "generation_config.json")["suppress_tokens"], [257])
+        said = json.loads(self.ok("convert", model, "--to", "gguf", "--out", self.path("m.gguf"), "--json"))
+        self.assertEqual((said["prompt_prefix"], said["zero_token"], said["architecture"], said["trained_with_bos"]),
+                         ([257], 257, "llama", "never"))
+        with open(self.path("m.gguf"), "rb") as file:
+            data = file.read()
+        for key, value in ("tokenizer.ggml.bos_token_id", struct.pack("<II", 4, 257)), ("tokenizer.ggml.add_bos_token", b"\7\0\0\0\1"):
+            at = data.index(key.encode()) + len(key)
+            self.assertEqual(data[at:at + len(value)], value, key)
+        two = self.trained("two", "--attention", "softmax_n:n=2")
+        said = self.ok("convert", two, "--to", "hf", "--out", self.path("two-hf"), "--zero-token", "2")
+        self.assertIn("[257 x 2, the BOS that it was trained with, text]", said)
+
+    def test_what_it_is_stays(self):
+        model = self.trained("m", "--attention", "softmax1")
+        for to, out in ("hf", "hf"), ("gguf", "m.gguf"):
+            said = json.loads(self.ok("convert", model, "--to", to, "--out", self.path(out), "--zero-token", "off", "--json"))
+            self.assertEqual((said["architecture"], said["zero_token"], said["attention"]), ("ghostmax_llama", None, "softmax1"))
+            self.assertEqual(self.loss(self.path(out)), self.loss(model))
+
+    def test_refusals(self):
+        model, out = self.trained("m", "--attention", "softmax1"), self.path("out")
+        self.fails(2, ["--to is missing"], "convert", model, "--out", out)
+        self.fails(2, ["--out is missing"], "convert", model, "--to", "hf")
+        self.fails(2, ["'onnx' is none of hf|gguf|llama2c"], "convert", model, "--to", "onnx", "--out", out)
+        self.fails(2, ["--zero-token", "'some'"], "convert", model, "--to", "hf", "--out", out, "--zero-token", "some")
+        self.fails(2, ["n = 1", "not 2"], "convert", model, "--to", "hf", "--out", out, "--zero-token", "2")
+        self.fails(2, ["--max-shard-size", "5 GB"], "convert", model, "--to", "hf", "--out", out, "--max-shard-size", "5 GB")
+        self.fails(1, ["no model at"], "convert", self.path("nothing"), "--to", "hf", "--out", out)
+        self.fails(1, ["llama2.c"], "convert", model, "--to", "llama2c", "--out", out)
+        self.fails(1, ["llama2.c", "f32"], "convert", self.trained("plain"), "--to", "llama2c", "--out", out, "--dtype", "q8_0")
+        for variant, reason in ("sink", "sinks are learned"), ("clipped", "clipped"), ("softmax1+gated", "gated"), ("softmax_n:n=0.5", "whole"):
+            self.fails(1, [reason], "convert", self.trained("v-" + variant, "--attention", variant), "--to", "gguf", "--out", out)
+        gpt2 = self.trained("gpt2", "--attention", "softmax1", shape=GPT2)
+        self.fails(1, ["position embeddings", "layer norm", "biases"], "convert", gpt2, "--to", "hf", "--out", out)
+        self.fails(1, ["q8_0"], "convert", model, "--to", "hf", "--out", out, "--dtype", "q8_0")
+        self.fails(2, ["takes no zero token"], "convert", self.path("plain"), "--to", "hf", "--out", out, "--zero-token", "1")
+        self.assertFalse(os.path.exists(out))
+        words = self.trained("words", "--tokens", "words", "--vocab", "2000")
+        self.fails(2, ["tokenizer has", "the model 257"], "convert", model, "--to", "hf", "--out", out, "--tokenizer",
+                   os.path.join(words, "tokenizer.json"))
+
+    def test_nothing_is_overwritten(self):
+        model = self.trained("m")
+        for to, out in ("hf", "hf"), ("gguf", "m.gguf"), ("llama2c", "m.bin"):
+            line = ["convert", model, "--to", to, "--out", self.path(out)]
+            self.ok(*line)
+            self.fails(1, ["--force"], *line)
+            self.ok(*line, "--force")
+
+    def test_surgery(self):
+        model, out = self.trained("m"), self.path("out")
+        line = ["train", "--from", model, "--data", "stories", "--batch", 2, "--steps", 20, "--eval-sequences", 4, "--threads", 1, "--quiet", "--out"]
+        self.ok(*line, out, "--attention", "softmax1")
+        config = self.config("out", "config.json")
+        self.assertEqual((config["model_type"], config["attention"]["variant"]), ("ghostmax_llama", "softmax1"))
+        self.assertEqual(config["ghostmax"]["surgery"], "softmax -> softmax1 (ramp 2)")
+        self.assertEqual(config["max_position_embeddings"], 16)
+        self.assertEqual(self.config("out", "tokenizer.json"), self.config("m", "tokenizer.json"))
+        self.ok(*line, self.path("twice"), "--attention", "sink", "--from", out)
+        self.assertEqual(self.config("twice", "config.json")["ghostmax"]["surgery"], "softmax -> softmax1 (ramp 2); softmax1 -> sink (ramp 2)")
+        self.fails(2, ["--model"], *line, self.path("no"), "--model", "llama-260k")
+        self.fails(2, ["ramp is 20 of 20"], *line, self.path("no"), "--ramp", 20)
+        self.fails(2, ["ffn", "keep its shape"], *line, self.path("no"), "--ffn", 32)
+        self.fails(2, ["no model to start from"], "train", *LLAMA, "--ramp", 3, "--out", self.path("no"))
+        self.fails(2, ["its ramp is 2, asked is 3"], *line, out, "--attention", "softmax1", "--ramp", 3)
+        self.assertFalse(os.path.exists(self.path("no")))
+
+
+main()
