@@ -105,7 +105,8 @@ static void test_disagreement(void **state) {
     index_write(MAP(AB C D ", \"a\": \"model-00002-of-00003.safetensors\""));
     refused(GM_EFORMAT, "duplicate", "index.json");
     /* the same tensor in two files */
-    const gm_tensor_source twice[] = {{"d", values, 2, 0, 1, 1, GM_DTYPE_F32, NULL, NULL}, {"e", values, 2, 0, 1, 1, GM_DTYPE_F32, NULL, NULL}};
+    const gm_tensor_source twice[] = {{"d", values, 2, 0, 1, 1, GM_DTYPE_F32, NULL, NULL},
+                                      {"e", values, 2, 0, 1, 1, GM_DTYPE_F32, NULL, NULL}};
     assert_int_equal(gm_safetensors_write(in_folder("extra.safetensors"), twice, 2, NULL, &err), GM_OK);
     index_write(MAP(AB C D ", \"e\": \"extra.safetensors\""));
     refused(GM_EFORMAT, "'d' is here", "00003");
