@@ -36,11 +36,14 @@ class Restricted(pickle.Unpickler):
 
 
 def load(path):
-    modern = int(torch.__version__.split(".")[0]) >= 2
-    how = {"weights_only": True} if modern else {"pickle_module": types.SimpleNamespace(Unpickler=Restricted, load=None, __name__="restricted")}
+    if int(torch.__version__.split(".")[0]) >= 2:
+        how = {"weights_only": True}
+    else:  # it takes no unpickler from outside
+        how = {}
+        torch.serialization.pickle = types.SimpleNamespace(Unpickler=Restricted, UnpicklingError=pickle.UnpicklingError, __name__="pickle")
     try:
         checkpoint = torch.load(path, map_location="cpu", **how)
-    except (OSError, RuntimeError, EOFError, ValueError, TypeError, pickle.UnpicklingError) as error:
+    except (OSError, RuntimeError, EOFError, ValueError, TypeError, AttributeError, pickle.UnpicklingError) as error:
         fail(f"cannot read '{path}': {str(error).splitlines()[0] if str(error) else type(error).__name__}")
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("model"), dict):
         fail(f"'{path}' is no training checkpoint: a dict with the weights under 'model' is expected")
