@@ -6,7 +6,10 @@
 #include <unistd.h>
 
 const char *cli_tokenizer_beside(cli_loaded *loaded, const char *model) {
-    snprintf(loaded->tokenizer_path, sizeof loaded->tokenizer_path, "%s/tokenizer.json", model);
+    const char *slash = strrchr(model, '/'), *dot = strrchr(model, '.');
+    bool file = dot && strcmp(dot, ".safetensors") == 0; /* the weights' file stands for its folder */
+    int folder = file ? slash ? (int)(slash - model) : 0 : (int)strlen(model);
+    snprintf(loaded->tokenizer_path, sizeof loaded->tokenizer_path, "%.*s/tokenizer.json", folder ? folder : 1, folder ? model : ".");
     return access(loaded->tokenizer_path, F_OK) == 0 ? loaded->tokenizer_path : NULL;
 }
 

@@ -1,0 +1,73 @@
+"""info FILE|DIR: what every kind of file is, without reading weights; what is damaged or unknown is said in one line."""
+import json
+import os
+import struct
+import sys
+
+from program import TINY_TRAIN, Case, main
+
+GOLDEN = os.path.join(os.path.abspath(sys.argv[1]), "tests", "golden", "hf")
+DATA = os.environ.get("GHOSTMAX_DATA") or os.path.join(os.path.abspath(sys.argv[1]), "..", "shared", "data")
+
+
+class Info(Case):
+    def info(self, *path):
+        return json.loads(self.ok("info", os.path.join(*path), "--json"))
+
+    def test_families(self):
+        expected = {"gpt2": ("gpt2", "F32", 1), "opt_f16": ("opt", "F16", 1), "llama3_sharded": ("llama", "BF16", 4),
+                    "mistral_window": ("mistral", "F32", 1), "qwen2": ("qwen2", "BF16", 1), "qwen3_sharded_f16": ("qwen3", "F16", 3)}
+        for name, (family, dtype, shards) in expected.items():
+            i = self.info(GOLDEN, name)
+            self.assertEqual((i["kind"], i["family"], i["dtype"], i["shards"], i["attention"]), ("model", family, dtype, shards, "softmax"))
+        self.assertEqual(self.info(GOLDEN, "mistral_window")["window"], 5)
+        self.assertEqual(self.info(GOLDEN, "llama3_sharded")["rope_scaling"], "llama3")
+        self.assertEqual(self.info(GOLDEN, "qwen3")["parameters"], 2096)
+        self.assertEqual(self.info(GOLDEN, "qwen3", "model.safetensors")["parameters"], 2096)
+        self.assertEqual(self.info(GOLDEN, "llama3_sharded", "model.safetensors.index.json")["shards"], 4)
+        self.assertEqual(self.info(GOLDEN, "qwen3", "expected.safetensors")["kind"], "weights")
+        text = self.ok("info", os.path.join(GOLDEN, "qwen3"))
+        self.assertRegex(text, r"(?m)^qk_norm +yes$")
+
+    def test_runs_and_tokens(self):
+        self.ok("train", "--data", self.text(), "--steps", 5, "--out", self.path("m"), "--attention", "softmax1", "--quiet", *TINY_TRAIN)
+        i = self.info(self.path("m"))
+        self.assertEqual((i["attention"], i["run"]["state"], i["run"]["steps"], i["tokenizer"]["kind"]), ("softmax1", "finished", 5, "words"))
+        self.assertEqual(self.info(self.path("m", "tokenizer.json"))["kind"], "tokenizer")
+
+    def test_llama2c(self):
+        model = os.path.join(DATA, "models", "stories260K.bin")
+        if not os.path.exists(model):
+            self.skipTest("needs the data folder")
+        i = self.info(model)
+        self.assertEqual((i["format"], i["family"], i["parameters"], i["vocab"]), ("llama2.c version 0", "llama", 260032, 512))
+
+    def test_refusals(self):
+        self.fails(1, ["nowhere"], "info", self.path("nowhere"))
+        self.fails(1, ["nothing known"], "info", self.folder)
+        with open(self.path("x.bin"), "wb") as f:
+            f.write(os.urandom(100))
+        self.fails(1, ["x.bin"], "info", self.path("x.bin"))
+        with open(self.path("x.safetensors"), "wb") as f:
+            f.write(struct.pack("<Q", 1000) + b"{}")
+        self.fails(1, ["x.safetensors", "1000"], "info", self.path("x.safetensors"))
+        self.fails(2, ["--model"], "info", GOLDEN, "--model", "gpt2-nano")
+
+    def test_weights_that_are_no_numbers(self):
+        self.ok("train", "--data", self.text(), "--steps", 2, "--out", self.path("m"), "--quiet", *TINY_TRAIN)
+        path = self.path("m", "model.safetensors")
+        with open(path, "rb") as f:
+            data = bytearray(f.read())
+        size, = struct.unpack("<Q", data[:8])
+        header = json.loads(data[8:8 + size])
+        header["__metadata__"].pop("ghostmax.content")
+        at = 8 + size + header["transformer.h.0.attn.c_proj.weight"]["data_offsets"][0]
+        data[at:at + 8] = struct.pack("<ff", float("nan"), float("-inf"))
+        text = json.dumps(header).encode()
+        with open(path, "wb") as f:
+            f.write(struct.pack("<Q", len(text)) + text + data[8 + size:])
+        done = self.run_program("eval", self.path("m"), "--data", self.path("text.txt"), "--threads", 1, "--sequences", 2)
+        self.assertIn("'transformer.h.0.attn.c_proj.weight' has 1 NaN and 1 infinite of 256 weights", done.stderr)
+
+
+main()
