@@ -63,7 +63,9 @@ static void print_result(const eval_args *args, const gm_eval_result *r, const e
         return;
     }
     printf("loss           %.5f nats per token\nperplexity     %.4f%s\n", r->loss, exp(r->loss),
-           !isfinite(beside->simulated) ? "" : beside->executed ? "  executed on integers" : "  simulated");
+           !isfinite(beside->simulated) ? ""
+           : beside->executed           ? "  executed on integers"
+                                        : "  simulated");
     if (isfinite(beside->simulated) && beside->executed)
         printf("  simulated    %.4f\n", exp(beside->simulated));
     else if (isfinite(beside->simulated))
@@ -126,9 +128,8 @@ static int eval_run(const cli_command *command, void *arguments) {
     if (code != CLI_DONE)
         return code;
     args->eval.context = args->data.context;
-    gm_status status = loaded.quantized
-                           ? eval_quantized(args, &loaded, &progress, &result, &beside, &err)
-                           : gm_model_eval(loaded.model, loaded.data, &args->eval, eval_progress, &progress, &result, &err);
+    gm_status status = loaded.quantized ? eval_quantized(args, &loaded, &progress, &result, &beside, &err)
+                                        : gm_model_eval(loaded.model, loaded.data, &args->eval, eval_progress, &progress, &result, &err);
     if (status == GM_OK && args->reference)
         status = eval_reference(args, &loaded, &progress, &beside, &err);
     cli_progress_end();

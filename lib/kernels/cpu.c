@@ -15,7 +15,7 @@
 #include <cpuid.h>
 
 static const gm_kernels *const family[] = {&gm_kernels_ref, &gm_kernels_avx2, &gm_kernels_avx512, &gm_kernels_avx512vnni,
-                                          &gm_kernels_avx512amx};
+                                           &gm_kernels_avx512amx};
 
 static uint32_t saved_state(void) {
     uint32_t low, high;

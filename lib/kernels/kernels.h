@@ -6,10 +6,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { GM_TILE_M = 8, GM_TILE_N = 32 }; /* f32_gemm_tile's shape */
+enum { GM_TILE_M = 8, GM_TILE_N = 32 };  /* f32_gemm_tile's shape */
 enum { GM_INT8_M = 32, GM_INT8_N = 32 }; /* u8s8_gemm_tile's largest shape */
-enum { GM_INT8_DEPTH = 1 << 16 };       /* the deepest sum: 65536 products of 255 x -128 still fit 32 bits */
-enum { GM_LANES = 32 };                 /* queries of an attention tile, side by side: a multiple of every vector */
+enum { GM_INT8_DEPTH = 1 << 16 };        /* the deepest sum: 65536 products of 255 x -128 still fit 32 bits */
+enum { GM_LANES = 32 };                  /* queries of an attention tile, side by side: a multiple of every vector */
 
 /* A grid as the kernels apply it: all in float. */
 typedef struct gm_grid_f32 {
@@ -24,13 +24,12 @@ typedef struct gm_kernels {
 } gm_kernels;
 
 /* those of this processor's family exist */
-extern const gm_kernels gm_kernels_ref, gm_kernels_avx2, gm_kernels_avx512, gm_kernels_avx512vnni, gm_kernels_avx512amx,
-    gm_kernels_neon;
+extern const gm_kernels gm_kernels_ref, gm_kernels_avx2, gm_kernels_avx512, gm_kernels_avx512vnni, gm_kernels_avx512amx, gm_kernels_neon;
 
 /* The tables that this machine can run, slowest (ref) first; NULL past the end. CPUID and XGETBV decide. */
 const gm_kernels *gm_kernels_at(int level);
-/* isa: "ref", "avx2", "avx512", "avx512vnni", "avx512amx", "neon", or NULL for the best. It only lowers: asking for more than the machine has gives the
- * best it has. NULL when the word is not one of this processor family's. */
+/* isa: "ref", "avx2", "avx512", "avx512vnni", "avx512amx", "neon", or NULL for the best. It only lowers: asking for more than the machine
+ * has gives the best it has. NULL when the word is not one of this processor family's. */
 const gm_kernels *gm_kernels_select(const char *isa);
 
 #endif

@@ -137,9 +137,9 @@ struct gm_model {
     float *own_head;   /* a clone's f32 copy of a tied table, else NULL */
     const float *head; /* [V,C]: the LM head, or the embedding table when tied. Quantized copies point it at the f32 table. */
     gm_acts *acts;
-    const gm_engine *engine;          /* NULL: f32 */
-    const gm_tap *resident;           /* of every forward-only pass, before the caller's own tap; NULL: none */
-    float *rope;                      /* cos/sin table of rope_positions, which grow with the sequences seen */
+    const gm_engine *engine; /* NULL: f32 */
+    const gm_tap *resident;  /* of every forward-only pass, before the caller's own tap; NULL: none */
+    float *rope;             /* cos/sin table of rope_positions, which grow with the sequences seen */
     int64_t rope_positions;
     int (*slot_index)[GM_P_COUNT]; /* [layers + 1][slot] -> index into params, -1: absent; row `layers` is for tensors outside blocks */
 };

@@ -6,8 +6,8 @@
  *
  * Keys and values are kept packed as the tile reads its second operand, whether they come from the batch or from a cache: a new position
  * writes its own bytes, and nothing is packed again. Per key/value head, room for `capacity` positions rounded up to 32:
- *   keys    [capacity / 32, D4 / 4, 32, 4]     sums  [capacity] int32, the keys' part of the correction     values  [D32 / 32, capacity / 4, 32, 4]
- * One query decoded against a cache has the bits of its row in a prefill: rows do not meet, and all sums are exact. */
+ *   keys    [capacity / 32, D4 / 4, 32, 4]     sums  [capacity] int32, the keys' part of the correction     values  [D32 / 32, capacity /
+ * 4, 32, 4] One query decoded against a cache has the bits of its row in a prefill: rows do not meet, and all sums are exact. */
 #include "context.h"
 #include "ops.h"
 #include "parallel.h"
@@ -120,12 +120,14 @@ static void run_tile(const gm_kernels *k, const gm_attention_int8 *a, const shap
         k->f32_quantize_simulate(si, si, n, scores.scale, scores.zero, scores.qmin, scores.qmax);
         if (a->seen_scores)
             memcpy(a->seen_scores + ((x->b * a->H + x->h) * a->T + x->t + i) * x->S + base + low, si, (size_t)n * sizeof *si);
-        k->f32_norm_row_fwd(si, a->seen_null ? a->seen_null + (x->b * a->H + x->h) * a->T + x->t + i : NULL, si, n, sink, a->norm.clip_a, a->norm.clip_c);
+        k->f32_norm_row_fwd(si, a->seen_null ? a->seen_null + (x->b * a->H + x->h) * a->T + x->t + i : NULL, si, n, sink, a->norm.clip_a,
+                            a->norm.clip_c);
         memset(wi, 0, (size_t)low);
         memset(wi + end, 0, (size_t)(width - end));
         k->f32_quantize_u8(wi + low, si, n, a->weights.scale, 0, (float)a->weights.qmax);
         if (a->seen_weights)
-            k->u8_dequantize(a->seen_weights + ((x->b * a->H + x->h) * a->T + x->t + i) * x->S + base + low, wi + low, n, a->weights.scale, 0);
+            k->u8_dequantize(a->seen_weights + ((x->b * a->H + x->h) * a->T + x->t + i) * x->S + base + low, wi + low, n, a->weights.scale,
+                             0);
         row[i] = -zv * sum_of(wi + low, n);
     }
     /* 3 weights times values */
@@ -143,8 +145,8 @@ void gm_attention_int8_fwd(const gm_ctx *ctx, const gm_attention_int8 *a, uint8_
 #pragma omp parallel for num_threads(ctx->threads) schedule(dynamic) if (a->B * a->H * a->T * S * a->D >= 16384)
     for (int64_t task = 0; task < a->B * a->H * tiles; task++) {
         const int64_t t = (tiles - 1 - task % tiles) * GM_INT8_M; /* the longest rows first */
-        const shape x = {.b = task / tiles / a->H, .h = task / tiles % a->H, .t = t, .rows = GM_MIN(GM_INT8_M, a->T - t), .S = S,
-                         .capacity = capacity};
+        const shape x = {
+            .b = task / tiles / a->H, .h = task / tiles % a->H, .t = t, .rows = GM_MIN(GM_INT8_M, a->T - t), .S = S, .capacity = capacity};
         float *s = (float *)scratch + omp_get_thread_num() * GM_INT8_M * width;
         uint8_t *w = (uint8_t *)((float *)scratch + ctx->threads * GM_INT8_M * width) + omp_get_thread_num() * GM_INT8_M * width;
         const int64_t at = x.b * a->T + t;

@@ -72,9 +72,9 @@ typedef struct gm_attention_int8 {
     int64_t window;
     float scale; /* of the scores, 1/sqrt(D) */
     gm_norm norm;
-    const float *sinks;                       /* [H] or NULL */
-    gm_quant_grid q, k, v, weights, pv;       /* u8; the weights' zero is 0 */
-    gm_quant_grid scores;                     /* any */
+    const float *sinks;                 /* [H] or NULL */
+    gm_quant_grid q, k, v, weights, pv; /* u8; the weights' zero is 0 */
+    gm_quant_grid scores;               /* any */
     int64_t q_row, o_row;
     /* For taps, T = S: [B,H,T,S] where a query sees a key, [B,H,T] exp(sink - lse); NULL: not wanted. */
     float *seen_scores, *seen_weights, *seen_null;

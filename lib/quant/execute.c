@@ -23,10 +23,11 @@ static gm_status check_site(const gm_quant_plan *plan, gm_site site, bool intege
     if (!q)
         return GM_OK;
     if (q->grain != GM_GRAIN_TENSOR || q->dynamic)
-        return gm_fail(err, GM_EUNSUPPORTED,
-                       "'%s' has ranges per token, channel, head or group, or dynamic ones, which are simulated only; give it one static range "
-                       "to execute integers",
-                       gm_site_name(site));
+        return gm_fail(
+            err, GM_EUNSUPPORTED,
+            "'%s' has ranges per token, channel, head or group, or dynamic ones, which are simulated only; give it one static range "
+            "to execute integers",
+            gm_site_name(site));
     if (integers && q->bits > 8)
         return gm_fail(err, GM_EUNSUPPORTED, "integers are executed with at most 8 bits, not with the %d of '%s'", q->bits,
                        gm_site_name(site));
@@ -85,10 +86,11 @@ static void grids_of(gm_executed_layer *a, const gm_quant_plan *plan, int layer)
 static const struct part {
     int weight, bias, input; /* input: which linear's */
     const char *suffix;
-} parts[GM_EXECUTED_COUNT] = {[GM_EXECUTED_Q] = {GM_P_WQKV, GM_P_BQKV, GM_P_WQKV, ".q"},  [GM_EXECUTED_K] = {GM_P_WQKV, GM_P_BQKV, GM_P_WQKV, ".k"},
-                          [GM_EXECUTED_V] = {GM_P_WQKV, GM_P_BQKV, GM_P_WQKV, ".v"},  [GM_EXECUTED_O] = {GM_P_WO, GM_P_BO, GM_P_WO, ""},
-                          [GM_EXECUTED_W1] = {GM_P_W1, GM_P_B1, GM_P_W1, ""},         [GM_EXECUTED_UP] = {GM_P_W1, GM_P_B1, GM_P_W1, ".up"},
-                          [GM_EXECUTED_W2] = {GM_P_W2, GM_P_B2, GM_P_W2, ""}};
+} parts[GM_EXECUTED_COUNT] = {
+    [GM_EXECUTED_Q] = {GM_P_WQKV, GM_P_BQKV, GM_P_WQKV, ".q"}, [GM_EXECUTED_K] = {GM_P_WQKV, GM_P_BQKV, GM_P_WQKV, ".k"},
+    [GM_EXECUTED_V] = {GM_P_WQKV, GM_P_BQKV, GM_P_WQKV, ".v"}, [GM_EXECUTED_O] = {GM_P_WO, GM_P_BO, GM_P_WO, ""},
+    [GM_EXECUTED_W1] = {GM_P_W1, GM_P_B1, GM_P_W1, ""},        [GM_EXECUTED_UP] = {GM_P_W1, GM_P_B1, GM_P_W1, ".up"},
+    [GM_EXECUTED_W2] = {GM_P_W2, GM_P_B2, GM_P_W2, ""}};
 
 /* A matrix as integers: its own, or from its values on their grids into `buffer`. scale [rows]. */
 static const int8_t *integers_of(const gm_quant_matrix *q, int8_t *buffer, float *scale) {
@@ -178,7 +180,8 @@ static void pack(packer *p) {
                         part == GM_EXECUTED_O ? e->layers[l].attn_in : e->layers[l].grid[gm_quant_executed_input(plan, parts[part].input)]);
         }
     }
-    const gm_quant_matrix *head = matrix_named(plan, "head", ""), *wte = matrix_named(plan, "wte", ""), *wpe = matrix_named(plan, "wpe", "");
+    const gm_quant_matrix *head = matrix_named(plan, "head", ""), *wte = matrix_named(plan, "wte", ""),
+                          *wpe = matrix_named(plan, "wpe", "");
     const bool integer_head = head && plan->options.head.bits;
     if (integer_head)
         pack_linear(p, &e->head, head, NULL, e->layers[m->cfg.layers].grid[GM_SITE_NORM_FINAL]);

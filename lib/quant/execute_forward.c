@@ -30,12 +30,12 @@ static size_t work_place(gm_executed_work *w, uint8_t *base, const gm_quant_exec
     gm_attention_shape shape = gm_model_attention_shape(c, NULL, B, T);
     shape.S = S;
     size_t used = 0;
-#define PLACE(field, count)                                                             \
-    do {                                                                                \
-        size_t place_bytes = (size_t)(count) * sizeof *(field);                         \
-        if (base)                                                                       \
-            (field) = place_bytes ? (void *)(base + used) : NULL;                       \
-        used += (place_bytes + 63) / 64 * 64;                                           \
+#define PLACE(field, count)                                       \
+    do {                                                          \
+        size_t place_bytes = (size_t)(count) * sizeof *(field);   \
+        if (base)                                                 \
+            (field) = place_bytes ? (void *)(base + used) : NULL; \
+        used += (place_bytes + 63) / 64 * 64;                     \
     } while (0)
     PLACE(w->x, R * C);
     PLACE(w->branch, R * C);
@@ -156,8 +156,8 @@ static void round_rows(const gm_ctx *ctx, float *x, int64_t stride, int64_t R, i
 }
 
 /* y = x W^T + b in f32, or on a grid. */
-static void linear(const gm_quant_executed *e, const gm_linear_int8 *l, const uint8_t *x, int64_t R, float *f32, uint8_t *u8, int64_t stride,
-                   gm_quant_grid grid) {
+static void linear(const gm_quant_executed *e, const gm_linear_int8 *l, const uint8_t *x, int64_t R, float *f32, uint8_t *u8,
+                   int64_t stride, gm_quant_grid grid) {
     gm_linear_int8_fwd(e->model->ctx, &(gm_int8_result){.f32 = f32, .u8 = u8, .stride = stride, .grid = grid, .act = GM_INT8_NO_ACT}, x,
                        gm_int8_row(l->in), R, l, NULL);
 }
@@ -327,19 +327,20 @@ static gm_status block(const gm_quant_executed *e, int64_t l, bool join, const g
     const int64_t R = s->B * s->T, C = c->width;
 
     s->layer = (int)l - 1;
-    join_and_norm(e, s, join, before->grid[GM_SITE_FFN_OUT], before->grid[GM_SITE_BLOCK], GM_SITE_FFN_OUT, GM_SITE_BLOCK, W(NORM1_G), W(NORM1_B),
-                  a->grid[GM_SITE_NORM1], NULL);
+    join_and_norm(e, s, join, before->grid[GM_SITE_FFN_OUT], before->grid[GM_SITE_BLOCK], GM_SITE_FFN_OUT, GM_SITE_BLOCK, W(NORM1_G),
+                  W(NORM1_B), a->grid[GM_SITE_NORM1], NULL);
     s->layer = (int)l;
     show_u8(s, GM_SITE_NORM1, w->n8, C, a->grid[GM_SITE_NORM1]);
     project(e, l, s, cache ? cache->length : 0);
     GM_TRY(e->attention ? attend_int8(e, l, cache, s) : attend_f32(e, l, cache, s, err));
     enter_projection(e, l, s);
     linear(e, &a->linear[GM_EXECUTED_O], w->o8, R, w->branch, NULL, C, (gm_quant_grid){0});
-    join_and_norm(e, s, true, a->grid[GM_SITE_ATTN_OUT], a->grid[GM_SITE_RESIDUAL1], GM_SITE_ATTN_OUT, GM_SITE_RESIDUAL1, W(NORM2_G), W(NORM2_B),
-                  a->grid[GM_SITE_NORM2], NULL);
+    join_and_norm(e, s, true, a->grid[GM_SITE_ATTN_OUT], a->grid[GM_SITE_RESIDUAL1], GM_SITE_ATTN_OUT, GM_SITE_RESIDUAL1, W(NORM2_G),
+                  W(NORM2_B), a->grid[GM_SITE_NORM2], NULL);
     show_u8(s, GM_SITE_NORM2, w->n8, C, a->grid[GM_SITE_NORM2]);
     const gm_int8_result act = {.u8 = w->act8, .stride = gm_int8_row(c->ffn), .grid = a->grid[GM_SITE_FFN_ACT], .act = (int)c->act};
-    gm_linear_int8_fwd(m->ctx, &act, w->n8, gm_int8_row(C), R, &a->linear[GM_EXECUTED_W1], c->act == GM_ACT_SWIGLU ? &a->linear[GM_EXECUTED_UP] : NULL);
+    gm_linear_int8_fwd(m->ctx, &act, w->n8, gm_int8_row(C), R, &a->linear[GM_EXECUTED_W1],
+                       c->act == GM_ACT_SWIGLU ? &a->linear[GM_EXECUTED_UP] : NULL);
     show_u8(s, GM_SITE_FFN_ACT, w->act8, c->ffn, a->grid[GM_SITE_FFN_ACT]);
     linear(e, &a->linear[GM_EXECUTED_W2], w->act8, R, w->branch, NULL, C, (gm_quant_grid){0});
     return GM_OK;
@@ -385,8 +386,8 @@ static gm_status executed_forward(void *user, float *nf, const int32_t *tokens, 
     show(&s, GM_SITE_EMBED, e->work.x, C, C);
     for (int64_t l = 0; l < c->layers; l++)
         GM_TRY(block(e, l, l > 0, cache, &s, err));
-    join_and_norm(e, &s, true, last[GM_SITE_FFN_OUT], last[GM_SITE_BLOCK], GM_SITE_FFN_OUT, GM_SITE_BLOCK, gm_model_weight(m, GM_P_NORMF_G, -1),
-                  gm_model_weight(m, GM_P_NORMF_B, -1), outside[GM_SITE_NORM_FINAL], nf);
+    join_and_norm(e, &s, true, last[GM_SITE_FFN_OUT], last[GM_SITE_BLOCK], GM_SITE_FFN_OUT, GM_SITE_BLOCK,
+                  gm_model_weight(m, GM_P_NORMF_G, -1), gm_model_weight(m, GM_P_NORMF_B, -1), outside[GM_SITE_NORM_FINAL], nf);
     s.layer = -1;
     show(&s, GM_SITE_NORM_FINAL, nf, C, C);
     return GM_OK;

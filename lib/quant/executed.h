@@ -7,7 +7,16 @@
 #include "ops.h"
 
 /* The linear layers of a block; q, k, v and SwiGLU's halves apart, since each has grids of its own. */
-typedef enum gm_executed_part { GM_EXECUTED_Q, GM_EXECUTED_K, GM_EXECUTED_V, GM_EXECUTED_O, GM_EXECUTED_W1, GM_EXECUTED_UP, GM_EXECUTED_W2, GM_EXECUTED_COUNT } gm_executed_part;
+typedef enum gm_executed_part {
+    GM_EXECUTED_Q,
+    GM_EXECUTED_K,
+    GM_EXECUTED_V,
+    GM_EXECUTED_O,
+    GM_EXECUTED_W1,
+    GM_EXECUTED_UP,
+    GM_EXECUTED_W2,
+    GM_EXECUTED_COUNT
+} gm_executed_part;
 
 typedef struct gm_executed_layer {
     gm_linear_int8 linear[GM_EXECUTED_COUNT];
@@ -25,8 +34,8 @@ typedef struct gm_executed_table {
 typedef struct gm_executed_work {
     int64_t B, T, S;
     uint8_t *memory;
-    float *x, *branch;            /* [R,C] the residual stream, what joins it */
-    float *qkv, *qk, *rstd, *o;   /* where q, k, v or o must pass through f32 */
+    float *x, *branch;          /* [R,C] the residual stream, what joins it */
+    float *qkv, *qk, *rstd, *o; /* where q, k, v or o must pass through f32 */
     float *gate, *gate_hidden, *n, *gated;
     float *rows, *lse;
     uint8_t *n8, *q8, *k8, *v8, *o8, *act8, *kv;
@@ -37,8 +46,8 @@ typedef struct gm_executed_work {
 typedef struct gm_quant_executed {
     gm_model *model; /* the plan's */
     gm_engine engine;
-    bool attention; /* its products run on integers too; else in f32 */
-    gm_executed_layer *layers; /* [layers + 1]; the last one's grids are of the sites outside blocks */
+    bool attention;              /* its products run on integers too; else in f32 */
+    gm_executed_layer *layers;   /* [layers + 1]; the last one's grids are of the sites outside blocks */
     gm_executed_table tables[2]; /* tokens, positions */
     gm_linear_int8 head;         /* in 0: f32 */
     uint8_t *memory;             /* everything packed */

@@ -185,10 +185,10 @@ gm_status gm_quant_validation_loss(gm_model *m, const gm_data *data, const gm_qu
  * integers too. Nothing in it points into the plan's integers. */
 typedef struct gm_quant_executed gm_quant_executed;
 /* Until gm_quant_executed_end, which comes before gm_quant_plan_free, plan->model computes on integers, whoever calls it, rounding what the
- * simulation rounds; taps see copies. GM_EUNSUPPORTED with the reason: more than 8 bits where a product reads them, ranges per token, outlier
- * columns. */
+ * simulation rounds; taps see copies. GM_EUNSUPPORTED with the reason: more than 8 bits where a product reads them, ranges per token,
+ * outlier columns. */
 gm_status gm_quant_executed_begin(gm_quant_executed **out, gm_quant_plan *plan, gm_error *err);
-void gm_quant_executed_end(gm_quant_executed *e); /* NULL ok */
+void gm_quant_executed_end(gm_quant_executed *e);           /* NULL ok */
 size_t gm_quant_executed_bytes(const gm_quant_executed *e); /* what is packed */
 /* The site whose grid a linear layer's input takes: weight is GM_P_WQKV, GM_P_WO, GM_P_W1 or GM_P_W2. */
 gm_site gm_quant_executed_input(const gm_quant_plan *plan, int weight);

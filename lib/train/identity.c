@@ -76,6 +76,11 @@ static gm_status fail_other(const char *folder, const char *name, json_t *found,
     return status;
 }
 
+/* What a run of an earlier version did not know, it did not use: a field that came later and is off makes no difference. */
+static bool is_off(const json_t *value) {
+    return json_is_false(value) || (json_is_number(value) && json_number_value(value) == 0);
+}
+
 gm_status gm_identity_compare(json_t *there, json_t *asked, const char *folder, gm_error *err) {
     const char *name;
     json_t *value;
@@ -83,7 +88,7 @@ gm_status gm_identity_compare(json_t *there, json_t *asked, const char *folder, 
         return gm_fail(err, GM_EFORMAT, "'%s' does not say what was trained there; choose another folder or remove it", folder);
     json_object_foreach(asked, name, value) {
         json_t *found = json_object_get(there, name);
-        if (!found || !json_equal(found, value))
+        if (found ? !json_equal(found, value) : !is_off(value))
             return fail_other(folder, name, found, value, err);
     }
     json_object_foreach(there, name, value) {

@@ -179,7 +179,8 @@ static void test_fused_ends(void **state) {
             const bool glu = act == GM_ACT_SWIGLU;
             float y[2][R * OUT], both[R * 2 * OUT];
             for (int side = 0; side < 2; side++)
-                gm_linear_int8_fwd(ctx, &(gm_int8_result){.f32 = y[side], .stride = OUT, .act = GM_INT8_NO_ACT}, x, row, R, &packed[side], NULL);
+                gm_linear_int8_fwd(ctx, &(gm_int8_result){.f32 = y[side], .stride = OUT, .act = GM_INT8_NO_ACT}, x, row, R, &packed[side],
+                                   NULL);
             if (glu) {
                 for (int r = 0; r < R; r++) {
                     memcpy(both + r * 2 * OUT, y[0] + r * OUT, OUT * sizeof(float));
@@ -223,10 +224,24 @@ static void check_attention(const gm_ctx *ctx, const attention_case *t) {
     float sinks[8];
     for (int h = 0; h < 8; h++)
         sinks[h] = t->sink - 0.2f * (float)h;
-    gm_attention_int8 a = {.B = t->B, .T = t->T, .H = t->H, .KV = t->KV, .D = t->D, .causal = true, .window = t->window, .scale = 0.11f,
-                           .norm = {t->sink, t->a, t->c}, .sinks = isfinite(t->sink) ? sinks : NULL, .q = {0.02f, 120, 0, 255},
-                           .k = {0.03f, 7, 0, 255}, .v = {0.01f, 250, 0, 255}, .scores = {0.005f, 128, 0, 255}, .weights = {0.004f, 0, 0, 255},
-                           .pv = {0.012f, 100, 0, 255}, .q_row = row, .o_row = row};
+    gm_attention_int8 a = {.B = t->B,
+                           .T = t->T,
+                           .H = t->H,
+                           .KV = t->KV,
+                           .D = t->D,
+                           .causal = true,
+                           .window = t->window,
+                           .scale = 0.11f,
+                           .norm = {t->sink, t->a, t->c},
+                           .sinks = isfinite(t->sink) ? sinks : NULL,
+                           .q = {0.02f, 120, 0, 255},
+                           .k = {0.03f, 7, 0, 255},
+                           .v = {0.01f, 250, 0, 255},
+                           .scores = {0.005f, 128, 0, 255},
+                           .weights = {0.004f, 0, 0, 255},
+                           .pv = {0.012f, 100, 0, 255},
+                           .q_row = row,
+                           .o_row = row};
     const size_t each = gm_kv_int8_bytes(t->KV, t->D, capacity);
     uint8_t *q = gm_alloc((size_t)(t->B * t->T * row), 1), *k = gm_alloc((size_t)(t->B * t->S * kv_row), 1);
     uint8_t *v = gm_alloc((size_t)(t->B * t->S * kv_row), 1), *o = gm_alloc((size_t)(t->B * t->T * row), 1), *kv = gm_alloc(t->B * each, 1);
@@ -251,7 +266,8 @@ static void check_attention(const gm_ctx *ctx, const attention_case *t) {
         for (int64_t j = low; j <= position; j++) {
             int64_t sum = 0;
             for (int64_t e = 0; e < t->D; e++)
-                sum += ((int)q[(b * t->T + r) * row + h * t->D + e] - a.q.zero) * ((int)k[(b * t->S + j) * kv_row + kh * t->D + e] - a.k.zero);
+                sum +=
+                    ((int)q[(b * t->T + r) * row + h * t->D + e] - a.q.zero) * ((int)k[(b * t->S + j) * kv_row + kh * t->D + e] - a.k.zero);
             double score = (float)(a.scale * a.q.scale * a.k.scale) * (double)sum;
             s[j] = (double)a.scores.scale * (integer_at((float)score, a.scores) - a.scores.zero);
             m = fmax(m, s[j]);
@@ -261,13 +277,15 @@ static void check_attention(const gm_ctx *ctx, const attention_case *t) {
             z += exp(s[j] - m);
         for (int64_t j = low; j <= position; j++) {
             double w = fmin(1, fmax(0, a.norm.clip_a * exp(s[j] - m) / z + a.norm.clip_c));
-            pv += (double)a.weights.scale * integer_at(w, a.weights) * a.v.scale * ((int)v[(b * t->S + j) * kv_row + kh * t->D + d] - a.v.zero);
+            pv += (double)a.weights.scale * integer_at(w, a.weights) * a.v.scale *
+                  ((int)v[(b * t->S + j) * kv_row + kh * t->D + d] - a.v.zero);
         }
         int want = integer_at(pv, a.pv), got = o[(b * t->T + r) * row + h * t->D + d];
         /* a weight between two integers may fall to either side, which moves PV by less than a step or two */
         near += got != want;
         if (abs(got - want) > 2)
-            fail_msg("%s, S %lld, D %lld: o[%lld] is %d, exactly %d", gm_ctx_isa(ctx), (long long)t->S, (long long)t->D, (long long)i, got, want);
+            fail_msg("%s, S %lld, D %lld: o[%lld] is %d, exactly %d", gm_ctx_isa(ctx), (long long)t->S, (long long)t->D, (long long)i, got,
+                     want);
     }
     if (near * 50 > t->B * t->T * t->H * t->D)
         fail_msg("%s, S %lld, D %lld: %lld integers of %lld differ", gm_ctx_isa(ctx), (long long)t->S, (long long)t->D, (long long)near,
@@ -280,7 +298,7 @@ static void check_attention(const gm_ctx *ctx, const attention_case *t) {
 static void test_attention(void **state) {
     (void)state;
     static const attention_case cases[] = {
-        {2, 37, 37, 2, 2, 16, 0, -INFINITY, 1, 0, 0}, {1, 5, 70, 4, 2, 18, 0, 0, 1, 0, 0},    {1, 1, 200, 2, 1, 64, 0, 0.5f, 1, 0, 0},
+        {2, 37, 37, 2, 2, 16, 0, -INFINITY, 1, 0, 0}, {1, 5, 70, 4, 2, 18, 0, 0, 1, 0, 0},          {1, 1, 200, 2, 1, 64, 0, 0.5f, 1, 0, 0},
         {1, 90, 90, 1, 1, 33, 7, 0, 1, 0, 0},         {2, 33, 65, 3, 1, 5, 40, 0, 1.1f, -0.02f, 0}, {1, 64, 64, 1, 1, 128, 0, 0, 1, 0, 1},
         {1, 64, 64, 1, 1, 128, 0, 0, 1, 0, 2},        {1, 1, 1, 2, 2, 4, 0, -INFINITY, 1, 0, 0},
     };
@@ -295,11 +313,8 @@ static void test_attention(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_exact_sums),
-        cmocka_unit_test(test_same_bits),
-        cmocka_unit_test(test_grid_ends),
-        cmocka_unit_test(test_fused_ends),
-        cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_exact_sums), cmocka_unit_test(test_same_bits), cmocka_unit_test(test_grid_ends),
+        cmocka_unit_test(test_fused_ends), cmocka_unit_test(test_attention),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -96,8 +96,8 @@ static void compare(void *user, const gm_tap_view *v) {
             const bool seen = v->site != GM_SITE_SCORES || (j <= i && (!cfg->window || j > i - cfg->window));
             const double allowed = q ? 1.001 * step : 2e-5 * (1 + fabs(*x)); /* f32 has no grid, but nearly the same sums */
             if (seen && !(fabs((double)got - *x) <= allowed))
-                fail_msg("%s, %s: %s of layer %d [%lld,%lld] is %.8g, simulated %.8g (step %g)", c->name, c->variant,
-                         gm_site_name(v->site), v->layer, (long long)i, (long long)j, (double)got, (double)*x, (double)step);
+                fail_msg("%s, %s: %s of layer %d [%lld,%lld] is %.8g, simulated %.8g (step %g)", c->name, c->variant, gm_site_name(v->site),
+                         v->layer, (long long)i, (long long)j, (double)got, (double)*x, (double)step);
             c->moved[v->site] += seen && q && fabs((double)got - *x) > 0.5 * step;
             c->values[v->site] += seen;
             *x = got;
@@ -349,8 +349,8 @@ static int teardown(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_tensors), cmocka_unit_test(test_settings), cmocka_unit_test(test_loss), cmocka_unit_test(test_decode_is_prefill),
-        cmocka_unit_test(test_threads), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_tensors),           cmocka_unit_test(test_settings), cmocka_unit_test(test_loss),
+        cmocka_unit_test(test_decode_is_prefill), cmocka_unit_test(test_threads),  cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -1,7 +1,10 @@
 /* test_train.c -- gm_train_run from end to end on a small text: a stopped or killed run continued is the run that never stopped, bit for
  * bit; the loop is the written-out step of replay.h; finished, foreign, damaged and diverged folders each have their answer. */
+#include "identity.h"
 #include "replay.h"
 #include "run_folder.h"
+
+#include <jansson.h>
 
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -395,6 +398,26 @@ static void other_runs_are_refused(void **state) {
     remove_folder(folder);
 }
 
+/* A field that an earlier version did not write counts as off; one that is on makes another run. */
+static void runs_of_an_earlier_version(void **state) {
+    (void)state;
+    const gm_model_config cfg = small_model("softmax1");
+    const gm_train_options o = short_run();
+    gm_error error = {0};
+    json_t *there = gm_identity_of(&cfg, &o, "text"), *asked = json_deep_copy(there);
+    assert_non_null(json_object_get(there, "window"));
+    json_object_del(there, "window"); /* 0 */
+    assert_int_equal(gm_identity_compare(there, asked, "old", &error), GM_OK);
+    json_object_set_new(asked, "window", json_integer(7));
+    assert_int_equal(gm_identity_compare(there, asked, "old", &error), GM_EINVAL);
+    assert_non_null(strstr(error.msg, "window"));
+    json_object_set_new(asked, "window", json_integer(0));
+    json_object_del(there, "lr"); /* not off */
+    assert_int_equal(gm_identity_compare(there, asked, "old", &error), GM_EINVAL);
+    json_decref(there);
+    json_decref(asked);
+}
+
 static void bad_options_are_refused(void **state) {
     (void)state;
     char folder[96];
@@ -514,6 +537,7 @@ int main(void) {
         cmocka_unit_test(schedules),
         cmocka_unit_test(learns_and_validates),
         cmocka_unit_test(other_runs_are_refused),
+        cmocka_unit_test(runs_of_an_earlier_version),
         cmocka_unit_test(bad_options_are_refused),
         cmocka_unit_test(damage_is_named),
         cmocka_unit_test(divergence_is_told),
