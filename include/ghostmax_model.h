@@ -256,9 +256,9 @@ typedef struct gm_model gm_model;
 gm_status gm_model_create(gm_model **out, const gm_ctx *ctx, const gm_model_config *cfg, uint64_t seed, gm_error *err);
 void gm_model_free(gm_model *m);
 const gm_model_config *gm_model_config_of(const gm_model *m);
-/* A folder of config.json + model.safetensors; llama2.c's .bin is loaded too. Errors: GM_EIO; load: GM_EFORMAT (damaged, altered, a tensor
- * missing or too many), GM_EUNSUPPORTED (another architecture, or a key that would change the numbers), GM_ENOMEM. Test:
- * tests/model/test_model_files.c */
+/* A folder of config.json + model.safetensors; GGUF files and llama2.c's .bin are loaded too. Errors: GM_EIO; load: GM_EFORMAT (damaged,
+ * altered, a tensor missing or too many), GM_EUNSUPPORTED (another architecture, or a key that would change the numbers), GM_ENOMEM. Test:
+ * tests/model/test_model_files.c, test_gguf_file.c, test_llama2c_file.c */
 gm_status gm_model_load(gm_model **out, const gm_ctx *ctx, const char *path, gm_error *err);
 gm_status gm_model_save(const gm_model *m, const char *folder, gm_error *err);
 /* The same with numbers of another type, f32, f16 or bf16, and (shard_bytes > 0) split into files of at most so many bytes, with an index.
