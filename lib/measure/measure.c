@@ -26,13 +26,13 @@ static const struct {
     gm_site site;
     bool published;
 } block_sites[] = {{GM_SITE_NORM1, true},    {GM_SITE_Q, false},       {GM_SITE_K, false},         {GM_SITE_V, false},
-                   {GM_SITE_PV, false},      {GM_SITE_ATTN_OUT, true}, {GM_SITE_RESIDUAL1, false}, {GM_SITE_NORM2, true},
+                   {GM_SITE_ATTN_IN, false}, {GM_SITE_ATTN_OUT, true}, {GM_SITE_RESIDUAL1, false}, {GM_SITE_NORM2, true},
                    {GM_SITE_FFN_ACT, false}, {GM_SITE_FFN_OUT, true},  {GM_SITE_BLOCK, true}};
 
 static int64_t site_width(const gm_model_config *c, gm_site site) {
     switch (site) {
     case GM_SITE_Q:
-    case GM_SITE_PV:
+    case GM_SITE_ATTN_IN:
         return c->heads * c->head_dim;
     case GM_SITE_K:
     case GM_SITE_V:
@@ -150,15 +150,15 @@ static void norms_through_output(const gm_measurement *p, int layer, int64_t hea
     }
 }
 
-/* What each head adds to the stream (v is the output projection's view), or what each position's value would (the values'). */
+/* What each head adds to the stream (v: what enters the output projection), or what each position's value would (v: the values). */
 static void measure_heads(gm_measurement *p, const gm_tap_view *v) {
     const gm_model_config *c = &p->model->cfg;
     const int64_t T = v->T, D = c->head_dim, H = c->heads;
     for (int64_t b = 0; b < v->B; b++) {
         for (int64_t h = 0; h < H; h++) {
             gm_head_stats *head = &p->heads[v->layer * H + h];
-            if (v->site == GM_SITE_ATTN_OUT) {
-                norms_through_output(p, v->layer, h, v->heads + b * T * H * D + h * D, T, H * D);
+            if (v->site == GM_SITE_ATTN_IN) {
+                norms_through_output(p, v->layer, h, v->x + b * T * v->stride + h * D, T, v->stride);
                 gm_head_stats_add_noop(head, p->norms, p->residual + b * T, T);
             } else {
                 norms_through_output(p, v->layer, h, v->x + b * T * v->stride + h / (H / c->kv_heads) * D, T, v->stride);
@@ -171,7 +171,6 @@ static void measure_heads(gm_measurement *p, const gm_tap_view *v) {
 static void measure_tap(void *user, const gm_tap_view *v) {
     gm_measurement *p = user;
     const gm_model_config *c = &p->model->cfg;
-    const int64_t HD = c->heads * c->head_dim;
     if (v->site == GM_SITE_WEIGHTS) {
         gm_head_stats *head = &p->heads[v->layer * c->heads + v->h];
         gm_head_stats_add(head, v->x, v->T, v->stride, v->null_mass);
@@ -185,14 +184,11 @@ static void measure_tap(void *user, const gm_tap_view *v) {
     gm_measured *tensor = tensor_at(p, v->site, v->layer);
     if (tensor)
         measure_tensor(p, tensor, v->x, v->B, v->T, v->cols, v->stride);
-    if (p->details && v->site == GM_SITE_ATTN_OUT)
-        measure_tensor(p, tensor_at(p, GM_SITE_PV, v->layer), v->heads, v->B, v->T, HD, HD);
-    if (p->details && (v->site == GM_SITE_ATTN_OUT || v->site == GM_SITE_V))
+    if (p->details && (v->site == GM_SITE_ATTN_IN || v->site == GM_SITE_V))
         measure_heads(p, v);
-    if (v->site == GM_SITE_NORM1 || v->site == GM_SITE_NORM2)
+    bool heads_are_features = v->site == GM_SITE_ATTN_IN && v->cols == c->width; /* else its dimensions are others */
+    if (v->site == GM_SITE_NORM1 || v->site == GM_SITE_NORM2 || heads_are_features)
         gm_feature_stats_add(&p->features, v->x, v->rows, v->T, v->stride, v->layer);
-    if (v->site == GM_SITE_ATTN_OUT && HD == c->width) /* else its dimensions are not the features' */
-        gm_feature_stats_add(&p->features, v->heads, v->rows, v->T, HD, v->layer);
 }
 
 /* ---- the pass */

@@ -315,7 +315,7 @@ static void tap_view(const tap_batch *t, const gm_tap_view *view, bool attention
     }
 }
 
-static void tap_rows(const tap_batch *t, gm_site site, float *x, int64_t cols, int64_t stride, const float *heads) {
+static void tap_rows(const tap_batch *t, gm_site site, float *x, int64_t cols, int64_t stride) {
     tap_view(t,
              &(gm_tap_view){.site = site,
                             .layer = t->layer,
@@ -326,8 +326,7 @@ static void tap_rows(const tap_batch *t, gm_site site, float *x, int64_t cols, i
                             .x = x,
                             .rows = t->B * t->T,
                             .cols = cols,
-                            .stride = stride,
-                            .heads = heads},
+                            .stride = stride},
              false);
 }
 
@@ -399,7 +398,7 @@ static gm_status block_forward(gm_model *m, int64_t l, const float *x, int64_t B
 
     /* 1 norm */
     gm_norm_fwd(ctx, a->n1, a->n1_mean, a->n1_rstd, x, W(NORM1_G), W(NORM1_B), R, C, (float)c->norm_eps, c->rms_norm);
-    tap_rows(&t, GM_SITE_NORM1, a->n1, C, C, NULL);
+    tap_rows(&t, GM_SITE_NORM1, a->n1, C, C);
     /* 2 q, k, v */
     block_linear(m, l, GM_P_WQKV, GM_P_BQKV, a->qkv, QKV, a->n1, C, R);
     if (c->qk_norm) {
@@ -408,11 +407,11 @@ static gm_status block_forward(gm_model *m, int64_t l, const float *x, int64_t B
     }
     if (c->rope)
         gm_rope_apply(ctx, q, QKV, m->rope, B, T, cache ? cache->length : 0, H + KV, D, false); /* k follows q in every row */
-    tap_rows(&t, GM_SITE_Q, q, HD, QKV, NULL);
-    tap_rows(&t, GM_SITE_K, k, KV * D, QKV, NULL);
-    tap_rows(&t, GM_SITE_V, v, KV * D, QKV, NULL);
-    tap_rows(&t, GM_SITE_CACHE_K, k, KV * D, QKV, NULL);
-    tap_rows(&t, GM_SITE_CACHE_V, v, KV * D, QKV, NULL);
+    tap_rows(&t, GM_SITE_Q, q, HD, QKV);
+    tap_rows(&t, GM_SITE_K, k, KV * D, QKV);
+    tap_rows(&t, GM_SITE_V, v, KV * D, QKV);
+    tap_rows(&t, GM_SITE_CACHE_K, k, KV * D, QKV);
+    tap_rows(&t, GM_SITE_CACHE_V, v, KV * D, QKV);
     /* 3 attention */
     gm_attention_shape shape = gm_model_attention_shape(c, cache, B, T);
     const float *keys = k, *values = v;
@@ -432,17 +431,17 @@ static gm_status block_forward(gm_model *m, int64_t l, const float *x, int64_t B
         gm_gate_apply(ctx, s->gated, a->o, a->gate, &gate);
         o = s->gated;
     }
-    tap_rows(&t, GM_SITE_ATTN_IN, o, HD, HD, NULL);
+    tap_rows(&t, GM_SITE_ATTN_IN, o, HD, HD);
     /* 5 output projection, residual */
     block_linear(m, l, GM_P_WO, GM_P_BO, s->branch, C, o, HD, R);
-    tap_rows(&t, GM_SITE_ATTN_OUT, s->branch, C, C, o);
+    tap_rows(&t, GM_SITE_ATTN_OUT, s->branch, C, C);
     if (drop)
         gm_dropout(ctx, s->branch, R * C, c->dropout, dropout_key(drop, l, 0));
     gm_add(ctx, a->r, x, s->branch, R * C);
-    tap_rows(&t, GM_SITE_RESIDUAL1, a->r, C, C, NULL);
+    tap_rows(&t, GM_SITE_RESIDUAL1, a->r, C, C);
     /* 6 norm */
     gm_norm_fwd(ctx, a->n2, a->n2_mean, a->n2_rstd, a->r, W(NORM2_G), W(NORM2_B), R, C, (float)c->norm_eps, c->rms_norm);
-    tap_rows(&t, GM_SITE_NORM2, a->n2, C, C, NULL);
+    tap_rows(&t, GM_SITE_NORM2, a->n2, C, C);
     /* 7 FFN */
     bool glu = c->act == GM_ACT_SWIGLU;
     int64_t F1 = glu ? 2 * F : F;
@@ -451,14 +450,14 @@ static gm_status block_forward(gm_model *m, int64_t l, const float *x, int64_t B
         gm_swiglu_fwd(ctx, a->act, a->h, R, F);
     else
         gm_act_fwd(ctx, a->act, a->h, R * F, (int)c->act);
-    tap_rows(&t, GM_SITE_FFN_ACT, a->act, F, F, NULL);
+    tap_rows(&t, GM_SITE_FFN_ACT, a->act, F, F);
     /* 8 output, residual */
     block_linear(m, l, GM_P_W2, GM_P_B2, s->branch, C, a->act, F, R);
-    tap_rows(&t, GM_SITE_FFN_OUT, s->branch, C, C, NULL);
+    tap_rows(&t, GM_SITE_FFN_OUT, s->branch, C, C);
     if (drop)
         gm_dropout(ctx, s->branch, R * C, c->dropout, dropout_key(drop, l, 1));
     gm_add(ctx, a->x, a->r, s->branch, R * C);
-    tap_rows(&t, GM_SITE_BLOCK, a->x, C, C, NULL);
+    tap_rows(&t, GM_SITE_BLOCK, a->x, C, C);
     return GM_OK;
 }
 
@@ -565,7 +564,7 @@ static gm_status forward(gm_model *m, const int32_t *tokens, int64_t B, int64_t 
     tap_batch t = {{m->resident, tap}, -1, B, T};
     const int64_t offset = c->position_offset + (cache ? cache->length : 0);
     gm_embedding_fwd(m->ctx, s->x0, tokens, gm_model_weight(m, GM_P_WTE, -1), gm_model_weight(m, GM_P_WPE, -1), B, T, C, offset);
-    tap_rows(&t, GM_SITE_EMBED, s->x0, C, C, NULL);
+    tap_rows(&t, GM_SITE_EMBED, s->x0, C, C);
     if (drop)
         gm_dropout(m->ctx, s->x0, R * C, c->dropout, dropout_key(drop, -1, 0));
     const float *x = s->x0;
@@ -575,7 +574,7 @@ static gm_status forward(gm_model *m, const int32_t *tokens, int64_t B, int64_t 
     }
     gm_norm_fwd(m->ctx, s->nf, s->nf_mean, s->nf_rstd, x, gm_model_weight(m, GM_P_NORMF_G, -1), gm_model_weight(m, GM_P_NORMF_B, -1), R, C,
                 (float)c->norm_eps, c->rms_norm);
-    tap_rows(&t, GM_SITE_NORM_FINAL, s->nf, C, C, NULL);
+    tap_rows(&t, GM_SITE_NORM_FINAL, s->nf, C, C);
     return GM_OK;
 }
 

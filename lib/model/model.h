@@ -88,7 +88,6 @@ typedef struct gm_tap_view {
     float *x;     /* [rows, cols], rows `stride` elements apart: [B*T, cols], or [T, T] / [T, D] for the three per-head sites */
     int64_t rows, cols, stride;
     const float *null_mass; /* WEIGHTS only: [T] */
-    const float *heads;     /* ATTN_OUT only: [rows, H D] contiguous, what the projection read: every head's output, gated */
 } gm_tap_view;
 
 typedef struct gm_tap {

@@ -105,9 +105,7 @@ static void show(const observer *s, gm_site site, float *x, int64_t cols, int64_
                                                 .x = x,
                                                 .rows = s->B * s->T,
                                                 .cols = cols,
-                                                .stride = stride,
-                                                /* what show_u8 left of ATTN_IN */
-                                                .heads = site == GM_SITE_ATTN_OUT ? s->e->work.wide : NULL});
+                                                .stride = stride});
 }
 
 static void show_u8(const observer *s, gm_site site, const uint8_t *q, int64_t cols, gm_quant_grid grid) {

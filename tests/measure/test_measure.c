@@ -371,6 +371,74 @@ static void test_repeatable_and_read_only(void **state) {
     gm_model_free(m);
 }
 
+/* With the plain product every bit is the same, whatever the batch and the number of threads. */
+static void test_same_bits(void **state) {
+    (void)state;
+    gm_ctx *shared = ctx;
+    char *want = NULL;
+    for (int threads = 1; threads <= 3; threads += 2) {
+        assert_int_equal(gm_ctx_create(&ctx, &(gm_ctx_options){.threads = threads, .isa = "ref"}, NULL), GM_OK);
+        gm_model *m = model_of("llama-260k", "softmax1", "layers=2,heads=4,kv-heads=2,width=32,ffn=48");
+        for (int batch = 1; batch <= 4; batch += 1) {
+            char *text = measure_text(m, &(gm_measure_options){.sequences = 7, .batch = batch, .details = true});
+            if (want)
+                assert_string_equal(text, want);
+            else
+                want = strdup(text);
+            free(text);
+        }
+        gm_model_free(m);
+        gm_ctx_free(ctx);
+    }
+    free(want);
+    ctx = shared;
+}
+
+/* Memory does not grow with the number of sequences: as many allocations for 2 batches as for 20. */
+static void test_constant_memory(void **state) {
+    (void)state;
+    gm_model *m = model_of("gpt2-nano", "softmax", "layers=1,heads=2,width=32");
+    free(measure_text(m, &(gm_measure_options){.sequences = 2, .batch = 2, .details = true}));
+    int64_t before = gm_alloc_count();
+    free(measure_text(m, &(gm_measure_options){.sequences = 4, .batch = 2, .details = true}));
+    int64_t few = gm_alloc_count() - before;
+    free(measure_text(m, &(gm_measure_options){.sequences = 40, .batch = 2, .details = true}));
+    assert_int_equal(gm_alloc_count() - before - few, few);
+    gm_model_free(m);
+}
+
+static void test_one_token(void **state) {
+    (void)state;
+    gm_model *m = model_of("gpt2-nano", "softmax", "layers=1,heads=2,width=32");
+    json_t *root = measure(m, &(gm_measure_options){.sequences = 3, .context = 1, .details = true});
+    number(root, "max_inf_norm");
+    assert_true(number(root, "sink_rate") == 100.0); /* the only key there is */
+    assert_true(json_is_null(json_object_get(root, "value_drain")));
+    assert_true(json_is_null(json_object_get(root, "max_inf_norm_without_first")));
+    assert_int_equal(json_array_size(json_object_get(root, "left_out")), 1);
+    assert_int_equal(json_array_size(json_object_get(root, "largest_without_first")), 0);
+    json_decref(root);
+    gm_model_free(m);
+}
+
+static bool stop_after_two(void *user, int64_t done, int64_t total) {
+    (void)user;
+    assert_int_equal(total, 6);
+    return done >= 2;
+}
+
+static void test_stopped(void **state) {
+    (void)state;
+    gm_model *m = model_of("gpt2-nano", "softmax", "layers=1,heads=2,width=32");
+    gm_error err;
+    char *text = (char *)"";
+    gm_measure_options o = {.sequences = 6, .batch = 1, .callback = stop_after_two};
+    assert_int_equal(gm_measure_model(m, data, &o, &text, &err), GM_ESTOPPED);
+    assert_null(text);
+    assert_non_null(strstr(err.msg, "2 of 6"));
+    gm_model_free(m);
+}
+
 /* bb's two jobs apart, by its rule: after a space, an e or a t the target is a copy. Weights of queries 1 .. that are no trigger. */
 typedef struct dormant {
     const bool *trigger; /* [SEQUENCES, T] */
@@ -421,16 +489,65 @@ static void test_backcopy(void **state) {
     gm_model_free(m);
 }
 
-static void test_nan_becomes_null(void **state) {
+/* What is no number is counted, placed and null; what it does not touch keeps its value. */
+static void test_no_numbers(void **state) {
     (void)state;
+    const float bad[] = {NAN, INFINITY};
+    for (int i = 0; i < 2; i++) {
+        gm_model *m = model_of("gpt2-nano", "softmax", "layers=2,heads=2,width=32");
+        gm_model_weight(m, GM_P_B2, 1)[3] = bad[i]; /* the second block's FFN output, dimension 3, everywhere */
+        json_t *root = measure(m, &(gm_measure_options){.sequences = 2, .details = true});
+        assert_true(json_is_null(json_object_get(root, "loss")));
+        assert_true(json_is_null(json_object_get(root, "max_inf_norm")));
+        assert_true(json_is_null(json_object_get(root, "avg_kurtosis")));
+        const json_t *sum = json_object_get(root, "nonfinite"), *tensor;
+        size_t t;
+        assert_string_equal(json_string_value(json_object_get(sum, "first")), "blocks.1.ffn_out");
+        assert_true(number(sum, "tensors") == 3); /* and the block's output, and the final norm */
+        json_array_foreach(json_object_get(root, "tensors"), t, tensor) {
+            const char *name = json_string_value(json_object_get(tensor, "name"));
+            if (strcmp(name, "blocks.1.ffn_out") == 0 || strcmp(name, "blocks.1.block") == 0) {
+                const json_t *first = json_object_get(tensor, "first_nonfinite");
+                assert_true(number(tensor, i ? "infinite" : "nan") == 2 * T && number(tensor, i ? "nan" : "infinite") == 0);
+                assert_true(number(first, "sequence") == 0 && number(first, "position") == 0 && number(first, "dim") == 3);
+                assert_true(json_is_null(json_object_get(tensor, "inf_norm")) && json_is_null(json_object_get(tensor, "kurtosis")));
+            } else if (strcmp(name, "norm_final") != 0) {
+                assert_true(number(tensor, "nan") + number(tensor, "infinite") == 0);
+                number(tensor, "inf_norm");
+                number(tensor, "kurtosis");
+            }
+        }
+        json_decref(root);
+        gm_model_free(m);
+    }
     gm_model *m = model_of("gpt2-nano", "softmax", "layers=1,heads=2,width=32");
     gm_model_weight(m, GM_P_W2, 0)[3] = NAN;
     json_t *root = measure(m, &(gm_measure_options){.sequences = 2});
-    assert_true(json_is_null(json_object_get(root, "loss")));
-    assert_true(json_is_null(json_object_get(root, "max_inf_norm")));
-    assert_true(json_is_null(json_object_get(root, "avg_kurtosis")));
     assert_true(json_is_null(json_object_get(root, "weight_kurtosis")));
     assert_true(json_is_null(json_object_get(root, "weight_inf_norm_max")));
+    json_decref(root);
+    gm_model_free(m);
+}
+
+/* A tensor that never changes: its variance is 0, so the published kurtosis is 0 and the one without eps has no value. */
+static void test_constant_tensors(void **state) {
+    (void)state;
+    gm_model *m = model_of("gpt2-nano", "softmax", "layers=1,heads=2,width=32");
+    memset(gm_model_weight(m, GM_P_W2, 0), 0, 32 * (size_t)m->cfg.ffn * sizeof(float));
+    for (int c = 0; c < 32; c++)
+        gm_model_weight(m, GM_P_B2, 0)[c] = 0.75f;
+    json_t *root = measure(m, &(gm_measure_options){.sequences = 2, .details = true});
+    const json_t *tensor;
+    size_t t;
+    json_array_foreach(json_object_get(root, "tensors"), t, tensor) {
+        if (strcmp(json_string_value(json_object_get(tensor, "site")), "ffn_out") == 0) {
+            assert_true(number(tensor, "inf_norm") == 0.75 && number(tensor, "kurtosis") == 0);
+            assert_true(json_is_null(json_object_get(tensor, "kurtosis_eps0")));
+            assert_true(number(json_object_get(tensor, "quantiles"), "0.5") == 0.75);
+            assert_true(number(tensor, "outliers") == 0);
+        }
+    }
+    number(root, "avg_kurtosis");
     json_decref(root);
     gm_model_free(m);
 }
@@ -476,7 +593,12 @@ int main(void) {
         cmocka_unit_test(test_massive_is_found),
         cmocka_unit_test(test_repeatable_and_read_only),
         cmocka_unit_test(test_backcopy),
-        cmocka_unit_test(test_nan_becomes_null),
+        cmocka_unit_test(test_no_numbers),
+        cmocka_unit_test(test_constant_tensors),
+        cmocka_unit_test(test_same_bits),
+        cmocka_unit_test(test_constant_memory),
+        cmocka_unit_test(test_one_token),
+        cmocka_unit_test(test_stopped),
         cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
