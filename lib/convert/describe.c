@@ -147,6 +147,25 @@ static gm_status describe_model(json_t *root, const char *path, gm_error *err) {
     return GM_OK;
 }
 
+/* A folder that `quantize` wrote: the model's own configuration stands in its config.json, beside the quantizer's. */
+static gm_status describe_quantized(json_t *root, const char *folder, gm_error *err) {
+    json_t *config = read_json(folder, "config.json");
+    char *text = config ? gm_json_text(json_object_get(config, "model")) : NULL;
+    gm_model_config cfg;
+    gm_status status = text ? gm_config_parse(&cfg, text, strlen(text), folder, err)
+                            : gm_fail(err, GM_EFORMAT, "%s/config.json does not hold a quantized model's configuration", folder);
+    free(text);
+    if (status == GM_OK) {
+        put_text(root, "kind", "quantized model");
+        put_text(root, "format", "ghostmax folder of integers");
+        put_config(root, &cfg);
+        json_object_set(root, "quantizer", json_object_get(config, "quantizer"));
+        put_tokenizer_of(root, folder);
+    }
+    json_decref(config);
+    return status;
+}
+
 /* A safetensors file without a configuration beside it. */
 static gm_status describe_weights(json_t *root, const char *path, gm_error *err) {
     gm_safetensors s;
@@ -261,7 +280,7 @@ static gm_status describe_folder(json_t *root, const char *path, gm_error *err) 
         return describe_lab(root, path, err);
     if (!gm_dir_has(path, model))
         return gm_fail(err, GM_EUNSUPPORTED, "'%s' holds nothing known here: no config.json of a model, no lab.json of a lab", path);
-    return describe_model(root, path, err);
+    return gm_quantized_is(path) ? describe_quantized(root, path, err) : describe_model(root, path, err);
 }
 
 static gm_status describe_file(json_t *root, const gm_file *file, gm_error *err) {

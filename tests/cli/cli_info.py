@@ -34,6 +34,11 @@ class Info(Case):
         i = self.info(self.path("m"))
         self.assertEqual((i["attention"], i["run"]["state"], i["run"]["steps"], i["tokenizer"]["kind"]), ("softmax1", "finished", 5, "words"))
         self.assertEqual(self.info(self.path("m", "tokenizer.json"))["kind"], "tokenizer")
+        self.ok("quantize", self.path("m"), "--data", self.path("text.txt"), "--out", self.path("q"), "--threads", 1, "--quiet", "--sequences", 2,
+                "--calibration-batches", 2)
+        q = self.info(self.path("q"))
+        self.assertEqual((q["kind"], q["attention"], q["parameters"]), ("quantized model", "softmax1", i["parameters"]))
+        self.assertIn("quantizer", q)
 
     def test_llama2c(self):
         model = os.path.join(DATA, "models", "stories260K.bin")
