@@ -474,12 +474,13 @@ gm_status gm_quant_preset(gm_quant_options *options, const char *name, gm_error 
  * tests/quant/test_simulate.c */
 gm_status gm_quant_simulated_loss(gm_model *m, const gm_data *data, const gm_quant_options *options, double *loss, double *f32_loss,
                                   gm_error *err);
-/* The same with the blocks' linear layers executed: u8 activations x s8 weights, summed in 32-bit integers; everything else in f32,
- * rounded where the simulation rounds. *simulated_loss and *f32_loss (NULL ok) are of the same grids and sequences.
- * Inputs that agree give the same integers as the simulation; an output differs by the rounding of the simulation's f32 sums, which moves
- * a value by at most one step of its grid, where it lay between two. Without a gate the perplexities are within 0.1%. With one, g*o is
- * rounded too, on the grid of o, which the published simulation does not do: within 0.3%. Errors: GM_EUNSUPPORTED (more than 8 bits,
- * per-token ranges, a layer of more than 65536 inputs). Test: tests/quant/test_execute.c */
+/* The same executed on integers: u8 activations x s8 weights, and attention's two products where attention has grids, summed exactly in 32
+ * bits; the residual stream in f32, rounded where the simulation rounds (docs/numerics.md, 4). *simulated_loss and *f32_loss (NULL ok) are
+ * of the same grids and sequences. Inputs that agree give the same integers as the simulation; an output differs by the rounding of the
+ * simulation's f32 sums, which moves a value by at most one step of its grid, where it lay between two. Perplexities are within 0.1%; with
+ * a gate that takes attention_input, without it g*o takes the grid of o here and none in the simulation: within 0.3%. Errors:
+ * GM_EUNSUPPORTED (more than 8 bits where a product reads them, ranges per token, zero points or groups of weights, outlier columns, a
+ * layer of more than 65536 inputs). Test: tests/quant/test_execute.c */
 gm_status gm_quant_executed_loss(gm_model *m, const gm_data *data, const gm_quant_options *options, double *loss, double *simulated_loss,
                                  double *f32_loss, gm_error *err);
 
