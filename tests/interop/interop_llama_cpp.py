@@ -7,6 +7,18 @@ from interop import check, close, convert, data, logits, path, program, prompt, 
 
 print("llama-cpp-python", llama_cpp.__version__)
 F32 = 0  # ggml's number of the type
+stock_params = llama_cpp.llama_model_default_params
+
+
+def plain_params():
+    """Without weights packed anew for AMX: that path ends in a segmentation fault for q8_0 where AMX is (llama-cpp-python 0.3.36), whatever
+    the model."""
+    params = stock_params()
+    params.use_extra_bufts = False
+    return params
+
+
+llama_cpp.llama.llama_cpp.llama_model_default_params = plain_params
 
 
 def load(file, length, flash=False):
@@ -31,6 +43,8 @@ def zero_token(name, count, *arguments):
     stock = theirs(path(name + ".gguf"), full)
     close(own, stock[count:, :-1], 1e-4, f"{name}, {count} zero tokens, 64 tokens")
     check(not stock[:, -1].any() and not stock[:count].any(), "the zero token's logit is 0, and so is all that follows only zero tokens")
+    model = load(path(name + ".gguf"), 16)
+    check(model.tokenize(b"Hello", add_bos=True) == [said["zero_token"], *b"Hello"], "  its tokenizer begins a text with the zero token")
     # llama.cpp's flash attention rounds keys and values to f16 whatever the cache's type (llama-graph.cpp casts them)
     close(own, theirs(path(name + ".gguf"), full, flash=True)[count:, :-1], 2e-2, "  with flash attention (f16 inside)")
     # the test can see: without them it is another model
@@ -41,12 +55,13 @@ def zero_token(name, count, *arguments):
 zero_token("softmax1", 1, "--attention", "softmax1", "--no-bos")
 zero_token("softmax_n", 2, "--attention", "softmax_n:n=2", "--no-bos", "--kv-heads", 2, "--tied", "no")
 
-for name, arguments in {"llama": [], "gpt2": ["--model", "gpt2-nano"]}.items():
+# llama.cpp looks GELU up in a table of f16 numbers: gpt2 agrees to what that leaves
+for name, exact, arguments in ("llama", 1e-4, []), ("gpt2", 1e-3, ["--model", "gpt2-nano"]):
     model, ids = trained("plain-" + name, *arguments), prompt(64, 1)
     own = logits(model, ids)
     size = numpy.abs(own).max()
     # f16 keeps 11 bits of a weight, bf16 8; q8_0 8, and llama.cpp rounds activations to it too. bf16: activations as well
-    for dtype, error in {"f32": 1e-4 / size, "f16": 0.01, "bf16": 0.05, "q8_0": 0.05}.items():
+    for dtype, error in {"f32": exact / size, "f16": 0.003, "bf16": 0.02, "q8_0": 0.02}.items():
         file = path(f"plain-{name}-{dtype}.gguf")
         convert(model, file, "--to", "gguf", "--dtype", dtype)
         stock = theirs(file, ids)
@@ -65,6 +80,7 @@ except ValueError as error:
 close(logits(path("softmax1"), prompt(64)), logits(path("own.gguf"), prompt(64)), 0, "and this program reads it as it was")
 
 story = open(data("models", "stories260K.expected.txt")).read()
+print("stories260K")
 convert(data("models", "stories260K.bin"), path("stories.gguf"), "--to", "gguf", "--tokenizer", data("tokenizers", "tok512.bin"))
 model = load(path("stories.gguf"), 256)
 ids = [1]
