@@ -11,7 +11,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "safetensors data is l
 
 #define HEADER_MAX_BYTES 100000000 /* the format's own limit */
 static const char metadata_key[] = "__metadata__";
-static const char checksum_key[] = "ghostmax.content";
+static const char checksum_key[] = GM_SAFETENSORS_CHECKSUM;
 
 /* Types that are no gm_dtype are understood as sizes only: a stock file may hold masks or counters beside the weights. */
 static const struct {

@@ -11,6 +11,7 @@
 #include "dtype.h"
 
 #define GM_TENSOR_RANK_MAX 8
+#define GM_SAFETENSORS_CHECKSUM "ghostmax.content" /* the key of the checksum */
 
 typedef struct gm_tensor {
     const char *name; /* owned by the gm_safetensors */
