@@ -237,7 +237,7 @@ gm_status cli_quant_fill(gm_quant_options *o, const cli_quant *q, gm_error *err)
         o->calibration_batches = q->calibration_batches;
     if (q->calibration_batch > 0)
         o->calibration_batch = q->calibration_batch;
-    return GM_OK;
+    return gm_quant_options_check(o, err);
 }
 
 /* ---- tables in help ------------------------------------------------------------------------------------------------------- */

@@ -466,8 +466,10 @@ typedef struct gm_quant_preset_info {
 } gm_quant_preset_info;
 /* The one table of published settings, by index; NULL past the end. */
 const gm_quant_preset_info *gm_quant_preset_list(int index);
-/* Errors: GM_EINVAL with the nearest name. Test: tests/quant/test_quant_options.c */
+/* Errors: GM_EINVAL with the nearest name. Test: tests/quant/test_quantizers.c */
 gm_status gm_quant_preset(gm_quant_options *options, const char *name, gm_error *err);
+/* Every rule of the options, before anything is computed. Errors: GM_EINVAL naming the kind and the value. */
+gm_status gm_quant_options_check(const gm_quant_options *options, gm_error *err);
 
 /* Loss in nats of the model with simulated quantization (docs/numerics.md, 4); *f32_loss (NULL ok) of the same sequences without. m's
  * weights are untouched. Errors: GM_EINVAL (bits outside 2..16, an option), GM_ENOMEM, those of gm_model_loss. Test:

@@ -22,7 +22,6 @@
 
 /* ---- options ------------------------------------------------------------------------------------------------------------------------ */
 
-gm_status gm_quant_options_check(const gm_quant_options *o, gm_error *err);
 /* Every field, by name; the lab's identity and a quantized folder hold it. from_json: GM_EFORMAT without a place. */
 json_t *gm_quant_options_to_json(const gm_quant_options *o);
 gm_status gm_quant_options_from_json(gm_quant_options *o, json_t *root, gm_error *err);
