@@ -3,6 +3,8 @@
 
 #include "quant.h"
 
+#include <unistd.h>
+
 static gm_ctx *ctx;
 static gm_data *data;
 enum { T = 24, B = 3 };
@@ -295,6 +297,53 @@ static void test_threads(void **state) {
     }
 }
 
+/* A folder opened to be executed only holds no f32 weights, and has the bits of the model that was written: tables as integers, tables that
+ * are the head's, a head of its own, tables left in f32. */
+static void test_executed_only(void **state) {
+    (void)state;
+    char folder[] = "/tmp/ghostmax_executed_XXXXXX", path[64];
+    assert_non_null(mkdtemp(folder));
+    for (int s = 0; s < GM_COUNT(shapes); s++) {
+        for (int setting = 0; setting < 4; setting++) {
+            gm_quantized *made, *loaded;
+            gm_quant_options o = options_of(8, 8);
+            if (setting == 1 || setting == 2)
+                o.head = o.weights;
+            if (setting == 2)
+                o.head.grain = o.weights.grain = GM_GRAIN_CHANNEL;
+            if (setting == 3)
+                o.embeddings.bits = 0;
+            gm_model *m = model_for(ctx, &shapes[s], "sink+gated");
+            CHECK_OK(gm_quantized_make(&made, m, data, &o, err));
+            CHECK_OK(gm_quantized_save(made, folder, err));
+            CHECK_OK(gm_quantized_load(&loaded, ctx, folder, true, err));
+            CHECK_OK(gm_quantized_mode(made, GM_QUANT_EXECUTED, err));
+            const gm_model *bare = gm_quantized_model(loaded);
+            assert_null(gm_model_weight(bare, GM_P_WQKV, 0));
+            assert_true((bare->own_head || bare->head) == (o.head.bits == 0));
+            assert_int_equal(gm_quantized_mode(loaded, GM_QUANT_SIMULATED, NULL), GM_EUNSUPPORTED);
+            const int64_t V = m->cfg.vocab;
+            int32_t x[B * T], y[B * T];
+            float *want = malloc((size_t)(B * T * V) * sizeof(float)), *got = malloc((size_t)(B * T * V) * sizeof(float));
+            gm_data_validation(data, 0, B, x, y);
+            CHECK_OK(gm_model_logits(gm_quantized_model(made), x, B, T, false, want, err));
+            CHECK_OK(gm_model_logits(gm_quantized_model(loaded), x, B, T, false, got, err));
+            assert_memory_equal(want, got, (size_t)(B * T * V) * sizeof(float));
+            free(want);
+            free(got);
+            gm_quantized_free(made);
+            gm_quantized_free(loaded);
+            gm_model_free(m);
+        }
+    }
+    static const char *const files[] = {"config.json", "model.safetensors"};
+    for (int i = 0; i < GM_COUNT(files); i++) {
+        snprintf(path, sizeof path, "%s/%s", folder, files[i]);
+        remove(path);
+    }
+    rmdir(folder);
+}
+
 /* ---- refusals, and what is not a number */
 
 static void test_refusals(void **state) {
@@ -350,7 +399,8 @@ static int teardown(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tensors),           cmocka_unit_test(test_settings), cmocka_unit_test(test_loss),
-        cmocka_unit_test(test_decode_is_prefill), cmocka_unit_test(test_threads),  cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_decode_is_prefill), cmocka_unit_test(test_threads),  cmocka_unit_test(test_executed_only),
+        cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
