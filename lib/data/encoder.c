@@ -361,9 +361,12 @@ gm_status gm_encoder_append(gm_encoder *e, const char *text, size_t size, bool b
         return encode_keys(e->t, text, size, ids, err);
     e->ids = ids;
     e->no_memory = e->gave_up = false;
-    if (s->any_bytes)
-        encode_text(e, text, size, begins);
-    else if (s->byte_level)
+    if (s->any_bytes) {
+        bool stray = begins && size && ((uint8_t)text[0] & 0xc0) == 0x80; /* which must not become part of the space before it */
+        if (stray)
+            encode_word(e, " ", 1);
+        encode_text(e, text, size, begins && !stray);
+    } else if (s->byte_level)
         encode_bytes(e, text, size, begins);
     else {
         size_t fault = gm_utf8_fault(text, size);

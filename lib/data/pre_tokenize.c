@@ -156,7 +156,11 @@ static bool scan_words(const char *text, size_t size, size_t at, size_t *from, s
 static bool scan_class(unsigned class, const char *text, size_t size, size_t at, size_t *from, size_t *to) {
     int n;
     for (; at < size; at += (size_t)n) {
-        if (gm_char_class(gm_char_at(text + at, size - at, &n)) & class) {
+        int32_t c = gm_char_at(text + at, size - at, &n);
+        bool is = gm_char_class(c) & class;
+        if (class == GM_CHAR_PUNCTUATION)
+            is = (is && gm_char_has_category(c)) || c == 0x166d; /* which was punctuation once */
+        if (is) {
             *from = at;
             *to = at + (size_t)n;
             return true;

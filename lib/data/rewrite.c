@@ -27,6 +27,18 @@ static int form_options(gm_rewrite_kind kind) {
     }
 }
 
+static void transform(gm_rewrite_kind kind, const char *text, size_t size, gm_text *out) {
+    utf8proc_uint8_t *form = NULL;
+    utf8proc_ssize_t n = size == 0 ? 0
+                                   : utf8proc_map((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)size, &form,
+                                                  (utf8proc_option_t)form_options(kind));
+    if (n < 0)
+        out->failed = true; /* the text is UTF-8: only memory can have been missing */
+    else
+        gm_text_bytes(out, form, (size_t)n);
+    free(form);
+}
+
 static void apply_form(gm_rewrite_kind kind, const char *text, size_t size, gm_text *out) {
     size_t at = 0;
     while (at < size) {
@@ -36,18 +48,16 @@ static void apply_form(gm_rewrite_kind kind, const char *text, size_t size, gm_t
         size_t first = run > at && run < size ? run - 1 : run;
         gm_text_bytes(out, text + at, first - at);
         at = run;
-        while (at < size && (uint8_t)text[at] >= 0x80)
-            at++;
-        if (at == first)
-            continue;
-        utf8proc_uint8_t *form = NULL;
-        utf8proc_ssize_t n = utf8proc_map((const utf8proc_uint8_t *)text + first, (utf8proc_ssize_t)(at - first), &form,
-                                          (utf8proc_option_t)form_options(kind));
-        if (n < 0)
-            out->failed = true; /* the text is UTF-8: only memory can have been missing */
-        else
-            gm_text_bytes(out, form, (size_t)n);
-        free(form);
+        int length = 0;
+        int32_t c = 0;
+        while (at < size && (c = gm_char_at(text + at, size - at, &length)) >= 0x80 && gm_char_has_order(c))
+            at += (size_t)length;
+        bool new = at < size && c >= 0x80;
+        transform(kind, text + first, at - first, out);
+        if (new) {
+            gm_text_bytes(out, text + at, (size_t)length);
+            at += (size_t)length;
+        }
     }
 }
 
@@ -64,7 +74,7 @@ static bool is_control(int32_t c) {
     case UTF8PROC_CATEGORY_CC:
     case UTF8PROC_CATEGORY_CF:
     case UTF8PROC_CATEGORY_CO:
-        return c != '\t' && c != '\n' && c != '\r';
+        return c != '\t' && c != '\n' && c != '\r' && gm_char_has_category(c);
     default:
         return c == 0xfffd;
     }
@@ -80,7 +90,7 @@ static void apply_to_character(gm_rewrite_kind kind, int32_t c, gm_text *out) {
         break;
     case GM_REWRITE_DROP_MARKS:
     case GM_REWRITE_DROP_NONSPACING:
-        category = utf8proc_category(c);
+        category = !gm_char_has_category(c) ? UTF8PROC_CATEGORY_LO : c == 0x1734 /* once */ ? UTF8PROC_CATEGORY_MN : utf8proc_category(c);
         if (category != UTF8PROC_CATEGORY_MN &&
             (kind == GM_REWRITE_DROP_NONSPACING || (category != UTF8PROC_CATEGORY_MC && category != UTF8PROC_CATEGORY_ME)))
             put_char(out, c);

@@ -28,6 +28,10 @@ void gm_trie_free(gm_trie *t);
 
 enum { GM_CHAR_LETTER = 1, GM_CHAR_NUMBER = 2, GM_CHAR_SPACE = 4, GM_CHAR_PUNCTUATION = 8, GM_CHAR_MARK = 16, GM_CHAR_WORD = 32 };
 unsigned gm_char_class(int32_t c);
+/* False: a character newer than the tables by which Hugging Face's library finds punctuation, marks and control characters for Bert, or
+ * composes and orders marks for NFC and its like. It is left alone there, and so here. */
+bool gm_char_has_category(int32_t c);
+bool gm_char_has_order(int32_t c);
 /* The character at text[0], its bytes in *n; a byte that begins none: -1 and 1. size >= 1. */
 int32_t gm_char_at(const char *text, size_t size, int *n);
 /* The first byte that is not UTF-8; size: none. */

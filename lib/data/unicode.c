@@ -49,6 +49,33 @@ static unsigned class_of(int32_t c) {
     }
 }
 
+/* ---- what the reference library's tables do not know ------------------------------------------------------------------------------ */
+
+typedef struct gm_range {
+    int32_t first, last;
+} gm_range;
+#include "unicode_news.inc"
+
+static bool within(const gm_range *ranges, int count, int32_t c) {
+    int low = 0, high = count;
+    while (low < high) { /* the first range that does not end before c */
+        int middle = (low + high) / 2;
+        if (ranges[middle].last < c)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < count && ranges[low].first <= c;
+}
+
+bool gm_char_has_category(int32_t c) {
+    return !within(without_category, GM_COUNT(without_category), c);
+}
+
+bool gm_char_has_order(int32_t c) {
+    return !within(without_order, GM_COUNT(without_order), c);
+}
+
 unsigned gm_char_class(int32_t c) {
     if (c < 0)
         return 0; /* a byte of no character */
