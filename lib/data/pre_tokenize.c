@@ -159,7 +159,7 @@ static bool scan_class(unsigned class, const char *text, size_t size, size_t at,
         int32_t c = gm_char_at(text + at, size - at, &n);
         bool is = gm_char_class(c) & class;
         if (class == GM_CHAR_PUNCTUATION)
-            is = (is && gm_char_has_category(c)) || c == 0x166d; /* which was punctuation once */
+            is = (is && gm_char_has_category(c)) || c == 0x166d || c == 0x111c9; /* which were punctuation once */
         if (is) {
             *from = at;
             *to = at + (size_t)n;
