@@ -37,6 +37,9 @@ json_t *cli_json_number(double x);             /* null where it is not finite */
 /* A result on stdout, indented, with a newline. Frees it. */
 void cli_print_json(json_t *root);
 
+/* A file's bytes, or those of standard input for "-"; *text is freed with free(), on failure too. */
+gm_status cli_read_text(const char *path, char **text, size_t *size, gm_error *err);
+
 /* Progress on stderr: one line that is rewritten on a terminal; elsewhere plain lines, one per 2% or 10 seconds. */
 typedef struct cli_progress {
     bool quiet;

@@ -55,27 +55,6 @@ static gm_status failed(gm_error *err, gm_status code, const char *message) {
 
 /* ---- the prompt */
 
-static gm_status read_all(FILE *f, const char *name, char **text, size_t *size, gm_error *err) {
-    size_t capacity = 0;
-    *size = 0;
-    do {
-        if (*size == capacity) {
-            capacity = capacity ? 2 * capacity : 4096;
-            char *grown = realloc(*text, capacity);
-            if (!grown)
-                return failed(err, GM_ENOMEM, "out of memory; the prompt is too long");
-            *text = grown;
-        }
-        *size += fread(*text + *size, 1, capacity - *size, f);
-    } while (!feof(f) && !ferror(f));
-    if (ferror(f)) {
-        *err = (gm_error){.code = GM_EIO, .offset = -1};
-        snprintf(err->msg, sizeof err->msg, "cannot read the prompt from %s", name);
-        return GM_EIO;
-    }
-    return GM_OK;
-}
-
 static gm_status read_prompt(const generate_args *args, char **text, size_t *size, gm_error *err) {
     if (args->prompt && args->prompt_file)
         return failed(err, GM_EINVAL, "--prompt and --prompt-file are two beginnings; give one");
@@ -84,17 +63,7 @@ static gm_status read_prompt(const generate_args *args, char **text, size_t *siz
         *size = *text ? strlen(*text) : 0;
         return *text ? GM_OK : failed(err, GM_ENOMEM, "out of memory");
     }
-    if (strcmp(args->prompt_file, "-") == 0)
-        return read_all(stdin, "standard input", text, size, err);
-    FILE *f = fopen(args->prompt_file, "rb");
-    if (!f) {
-        *err = (gm_error){.code = GM_EIO, .offset = -1};
-        snprintf(err->msg, sizeof err->msg, "cannot open the prompt '%s'; --prompt-file needs a readable file", args->prompt_file);
-        return GM_EIO;
-    }
-    gm_status status = read_all(f, args->prompt_file, text, size, err);
-    fclose(f);
-    return status;
+    return cli_read_text(args->prompt_file, text, size, err);
 }
 
 /* ---- one text: ids so far, and the characters they make */

@@ -6,11 +6,20 @@
 #include <unistd.h>
 
 const char *cli_tokenizer_beside(cli_loaded *loaded, const char *model) {
+    static const char *const names[] = {"tokenizer.json", "tokenizer.model", "vocab.json", "encoder.json", "vocab.txt"};
     const char *slash = strrchr(model, '/'), *dot = strrchr(model, '.');
+    if (dot && strcmp(dot, ".gguf") == 0) /* it may hold one */
+        return model;
     bool file = dot && strcmp(dot, ".safetensors") == 0; /* the weights' file stands for its folder */
     int folder = file ? slash ? (int)(slash - model) : 0 : (int)strlen(model);
-    snprintf(loaded->tokenizer_path, sizeof loaded->tokenizer_path, "%.*s/tokenizer.json", folder ? folder : 1, folder ? model : ".");
-    return access(loaded->tokenizer_path, F_OK) == 0 ? loaded->tokenizer_path : NULL;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char path[1100];
+        snprintf(loaded->tokenizer_path, sizeof loaded->tokenizer_path, "%.*s", folder ? folder : 1, folder ? model : ".");
+        snprintf(path, sizeof path, "%s/%s", loaded->tokenizer_path, names[i]);
+        if (access(path, F_OK) == 0)
+            return loaded->tokenizer_path;
+    }
+    return NULL;
 }
 
 gm_status cli_check_tokenizer(const cli_loaded *loaded, gm_error *err) {

@@ -29,9 +29,8 @@ static int form_options(gm_rewrite_kind kind) {
 
 static void transform(gm_rewrite_kind kind, const char *text, size_t size, gm_text *out) {
     utf8proc_uint8_t *form = NULL;
-    utf8proc_ssize_t n = size == 0 ? 0
-                                   : utf8proc_map((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)size, &form,
-                                                  (utf8proc_option_t)form_options(kind));
+    utf8proc_ssize_t n =
+        size == 0 ? 0 : utf8proc_map((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)size, &form, (utf8proc_option_t)form_options(kind));
     if (n < 0)
         out->failed = true; /* the text is UTF-8: only memory can have been missing */
     else
@@ -52,7 +51,7 @@ static void apply_form(gm_rewrite_kind kind, const char *text, size_t size, gm_t
         int32_t c = 0;
         while (at < size && (c = gm_char_at(text + at, size - at, &length)) >= 0x80 && gm_char_has_order(c))
             at += (size_t)length;
-        bool new = at < size && c >= 0x80;
+        bool new = at < size &&c >= 0x80;
         transform(kind, text + first, at - first, out);
         if (new) {
             gm_text_bytes(out, text + at, (size_t)length);

@@ -309,7 +309,10 @@ gm_status gm_tokenizer_load(gm_tokenizer **out, const char *path, gm_error *err)
     *out = NULL;
     if (gm_path_is_dir(path)) {
         const char *name = gm_dir_has(path, names);
-        GM_TRY(gm_path_join(inside, sizeof inside, path, name ? name : names[0], err));
+        if (!name)
+            return gm_fail(err, GM_EIO, "no tokenizer in '%s': no tokenizer.json, tokenizer.model, vocab.json, encoder.json or vocab.txt",
+                           path);
+        GM_TRY(gm_path_join(inside, sizeof inside, path, name, err));
         GM_TRY(gm_tokenizer_load(out, inside, err));
         read_config(*out, path);
         return GM_OK;
