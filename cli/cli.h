@@ -18,6 +18,7 @@
     COMMAND(generate)         \
     COMMAND(convert)          \
     COMMAND(report)           \
+    COMMAND(bench)            \
     COMMAND(info)             \
     COMMAND(tokenize)         \
     COMMAND(selftest)

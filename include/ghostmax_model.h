@@ -595,6 +595,37 @@ gm_status gm_lab_run(const gm_ctx *ctx, const gm_lab_options *options, gm_lab_ca
  * tests/cli/cli_lab.py */
 gm_status gm_report_write(const char *const *folders, int count, const char *path, gm_error *err);
 
+/* ---- speed: every part against the measured limits of this machine -------------------------------------------------------- */
+
+typedef struct gm_bench_options {
+    const char *filter; /* lines that have this in "GROUP NAME", upper or lower case; NULL: all */
+    bool quick;         /* the lines that tell most, with fewer samples: under three minutes on two cores */
+    bool list;          /* nothing is measured: the callback gets names only */
+} gm_bench_options;
+
+/* Times are per call: the median of the samples, the shortest, the 90th percentile, and the median distance from the median. */
+typedef struct gm_bench_line {
+    const char *group, *title, *name; /* title: of the group, for people. Valid during the callback */
+    int threads;
+    int64_t calls;
+    double median_s, min_s, p90_s, mad_s;
+    double rate;
+    const char *unit;    /* of rate: "flop/s", "op/s" (8-bit integers), "B/s" */
+    double percent;      /* of the limit: 100 * (the least seconds that the machine's peaks allow) / median */
+    const char *bound;   /* what the limit is: "fma", "int8", or "read", "copy" with the size of the data: "copy 64M" */
+    double tokens_per_s; /* 0: no tokens */
+    double share;        /* of the step it is part of, 0..1; NaN: no part */
+} gm_bench_line;
+/* Called once per line, as they come; return true to stop. */
+typedef bool (*gm_bench_callback)(void *user, const gm_bench_line *line);
+
+/* Measures on ctx's threads and kernels. *json (freed with free(), NULL: not wanted): the lines, the machine, how noisy it was, and what
+ * was left out for lack of memory ("ghostmax.bench/1", docs/performance.md, which also says how the limits are measured). Errors:
+ * GM_EINVAL (a filter that matches nothing: the line says what is near), GM_ENOMEM. Test: tests/bench/test_bench.c, tests/cli/cli_bench.py
+ */
+gm_status gm_bench_run(const gm_ctx *ctx, const gm_bench_options *options, gm_bench_callback callback, void *user, char **json,
+                       gm_error *err);
+
 #ifdef __cplusplus
 }
 #endif

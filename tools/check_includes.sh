@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 find include lib cli bench examples -name '*.[ch]' -o -name '*.def' -o -name '*.inc' | sort | awk '
     function room_of(file, part) {
         split(file, part, "/")
-        return part[1] == "lib" ? part[2] : part[1]
+        return part[1] == "lib" ? part[2] : part[1] == "bench" ? "bench/" : part[1]
     }
     function fail(line) {
         print line
@@ -28,8 +28,9 @@ find include lib cli bench examples -name '*.[ch]' -o -name '*.def' -o -name '*.
         may["quant"]   = "base ops model data io"
         may["convert"] = "base model data io"
         may["lab"]     = "base train measure quant report data io model"
+        may["bench"]   = "base kernels ops model train quant data"
         may["cli"]     = ""
-        may["bench"]   = ""
+        may["bench/"]  = ""                # the folder at the top, of programs beside the product
         may["examples"] = ""
         # vendor headers: the only place that may name them
         only["mpi.h"] = "lib/dist/"

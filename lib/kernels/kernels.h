@@ -10,6 +10,7 @@ enum { GM_TILE_M = 8, GM_TILE_N = 32 };  /* f32_gemm_tile's shape */
 enum { GM_INT8_M = 32, GM_INT8_N = 32 }; /* u8s8_gemm_tile's largest shape */
 enum { GM_INT8_DEPTH = 1 << 16 };        /* the deepest sum: 65536 products of 255 x -128 still fit 32 bits */
 enum { GM_LANES = 32 };                  /* queries of an attention tile, side by side: a multiple of every vector */
+enum { GM_PEAK_LANES = 768 };            /* of f32_peak_fma and u8s8_peak_dot: enough independent sums for every pipeline */
 
 /* A grid as the kernels apply it: all in float. */
 typedef struct gm_grid_f32 {

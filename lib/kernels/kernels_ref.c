@@ -6,6 +6,7 @@
 
 #include "attention_ref.inc"
 #include "int8_ref.inc"
+#include "limits_ref.inc"
 #include "rows_ref.inc"
 
 #define GM_KERNEL(type, name, params) .name = name,

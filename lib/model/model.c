@@ -399,12 +399,14 @@ static gm_status block_forward(gm_model *m, int64_t l, const float *x, int64_t B
     /* 1 norm */
     gm_norm_fwd(ctx, a->n1, a->n1_mean, a->n1_rstd, x, W(NORM1_G), W(NORM1_B), R, C, (float)c->norm_eps, c->rms_norm);
     tap_rows(&t, GM_SITE_NORM1, a->n1, C, C);
+    gm_phase_lap(m->clock, GM_PHASE_NORM);
     /* 2 q, k, v */
     block_linear(m, l, GM_P_WQKV, GM_P_BQKV, a->qkv, QKV, a->n1, C, R);
     if (c->qk_norm) {
         gm_qk_shape qk = qk_shape(c, R);
         gm_qk_norm_fwd(ctx, q, a->qk, a->qk_rstd, W(QNORM_G), W(KNORM_G), &qk, (float)c->norm_eps);
     }
+    gm_phase_lap(m->clock, GM_PHASE_LINEAR);
     if (c->rope)
         gm_rope_apply(ctx, q, QKV, m->rope, B, T, cache ? cache->length : 0, H + KV, D, false); /* k follows q in every row */
     tap_rows(&t, GM_SITE_Q, q, HD, QKV);
@@ -432,32 +434,40 @@ static gm_status block_forward(gm_model *m, int64_t l, const float *x, int64_t B
         o = s->gated;
     }
     tap_rows(&t, GM_SITE_ATTN_IN, o, HD, HD);
+    gm_phase_lap(m->clock, GM_PHASE_ATTENTION);
     /* 5 output projection, residual */
     block_linear(m, l, GM_P_WO, GM_P_BO, s->branch, C, o, HD, R);
     tap_rows(&t, GM_SITE_ATTN_OUT, s->branch, C, C);
+    gm_phase_lap(m->clock, GM_PHASE_LINEAR);
     if (drop)
         gm_dropout(ctx, s->branch, R * C, c->dropout, dropout_key(drop, l, 0));
     gm_add(ctx, a->r, x, s->branch, R * C);
     tap_rows(&t, GM_SITE_RESIDUAL1, a->r, C, C);
+    gm_phase_lap(m->clock, GM_PHASE_RESIDUAL);
     /* 6 norm */
     gm_norm_fwd(ctx, a->n2, a->n2_mean, a->n2_rstd, a->r, W(NORM2_G), W(NORM2_B), R, C, (float)c->norm_eps, c->rms_norm);
     tap_rows(&t, GM_SITE_NORM2, a->n2, C, C);
+    gm_phase_lap(m->clock, GM_PHASE_NORM);
     /* 7 FFN */
     bool glu = c->act == GM_ACT_SWIGLU;
     int64_t F1 = glu ? 2 * F : F;
     block_linear(m, l, GM_P_W1, GM_P_B1, a->h, F1, a->n2, C, R);
+    gm_phase_lap(m->clock, GM_PHASE_LINEAR);
     if (glu)
         gm_swiglu_fwd(ctx, a->act, a->h, R, F);
     else
         gm_act_fwd(ctx, a->act, a->h, R * F, (int)c->act);
     tap_rows(&t, GM_SITE_FFN_ACT, a->act, F, F);
+    gm_phase_lap(m->clock, GM_PHASE_ACTIVATION);
     /* 8 output, residual */
     block_linear(m, l, GM_P_W2, GM_P_B2, s->branch, C, a->act, F, R);
     tap_rows(&t, GM_SITE_FFN_OUT, s->branch, C, C);
+    gm_phase_lap(m->clock, GM_PHASE_LINEAR);
     if (drop)
         gm_dropout(ctx, s->branch, R * C, c->dropout, dropout_key(drop, l, 1));
     gm_add(ctx, a->x, a->r, s->branch, R * C);
     tap_rows(&t, GM_SITE_BLOCK, a->x, C, C);
+    gm_phase_lap(m->clock, GM_PHASE_RESIDUAL);
     return GM_OK;
 }
 
@@ -478,7 +488,9 @@ static gm_status block_backward(gm_model *m, int64_t l, const float *x, int64_t 
         gm_dropout(ctx, s->branch, R * C, c->dropout, dropout_key(drop, l, 1));
         dbranch = s->branch;
     }
+    gm_phase_lap(m->clock, GM_PHASE_RESIDUAL);
     gm_linear_bwd(ctx, s->dact, F, false, G(W2), G(B2), dbranch, C, a->act, F, W(W2), R, F, C);
+    gm_phase_lap(m->clock, GM_PHASE_LINEAR);
     /* 7 FFN */
     bool glu = c->act == GM_ACT_SWIGLU;
     int64_t F1 = glu ? 2 * F : F;
@@ -486,9 +498,12 @@ static gm_status block_backward(gm_model *m, int64_t l, const float *x, int64_t 
         gm_swiglu_bwd(ctx, s->dh, s->dact, a->h, R, F);
     else
         gm_act_bwd(ctx, s->dh, s->dact, a->h, R * F, (int)c->act);
+    gm_phase_lap(m->clock, GM_PHASE_ACTIVATION);
     gm_linear_bwd(ctx, s->dn, C, false, G(W1), G(B1), s->dh, F1, a->n2, C, W(W1), R, C, F1);
+    gm_phase_lap(m->clock, GM_PHASE_LINEAR);
     /* 6 norm */
     gm_norm_bwd(ctx, s->dx, G(NORM2_G), G(NORM2_B), s->dn, a->r, W(NORM2_G), a->n2_mean, a->n2_rstd, R, C, c->rms_norm, s->norm);
+    gm_phase_lap(m->clock, GM_PHASE_NORM);
     /* 5 output projection, residual */
     dbranch = s->dx;
     if (drop) {
@@ -503,6 +518,7 @@ static gm_status block_backward(gm_model *m, int64_t l, const float *x, int64_t 
         o = s->gated;
     }
     gm_linear_bwd(ctx, s->dout, HD, false, G(WO), G(BO), dbranch, C, o, HD, W(WO), R, HD, C);
+    gm_phase_lap(m->clock, GM_PHASE_LINEAR);
     /* 4 gate: its input is n1, so dn starts here and the projections add to it */
     if (a->gate) {
         memset(s->dn, 0, (size_t)(R * C) * sizeof(float));
@@ -521,9 +537,12 @@ static gm_status block_backward(gm_model *m, int64_t l, const float *x, int64_t 
         gm_qk_shape qk = qk_shape(c, R);
         gm_qk_norm_bwd(ctx, dq, G(QNORM_G), G(KNORM_G), a->qk, a->qk_rstd, W(QNORM_G), W(KNORM_G), &qk, s->norm);
     }
+    gm_phase_lap(m->clock, GM_PHASE_ATTENTION);
     gm_linear_bwd(ctx, s->dn, C, a->gate != NULL, G(WQKV), G(BQKV), s->dqkv, QKV, a->n1, C, W(WQKV), R, C, QKV);
+    gm_phase_lap(m->clock, GM_PHASE_LINEAR);
     /* 1 norm */
     gm_norm_bwd(ctx, s->dx, G(NORM1_G), G(NORM1_B), s->dn, x, W(NORM1_G), a->n1_mean, a->n1_rstd, R, C, c->rms_norm, s->norm);
+    gm_phase_lap(m->clock, GM_PHASE_NORM);
     return GM_OK;
 #undef G
 #undef W
@@ -567,6 +586,7 @@ static gm_status forward(gm_model *m, const int32_t *tokens, int64_t B, int64_t 
     tap_rows(&t, GM_SITE_EMBED, s->x0, C, C);
     if (drop)
         gm_dropout(m->ctx, s->x0, R * C, c->dropout, dropout_key(drop, -1, 0));
+    gm_phase_lap(m->clock, GM_PHASE_EMBEDDING);
     const float *x = s->x0;
     for (int64_t l = 0; l < c->layers; l++) {
         GM_TRY(block_forward(m, l, x, B, T, cache, drop, tap, err));
@@ -575,6 +595,7 @@ static gm_status forward(gm_model *m, const int32_t *tokens, int64_t B, int64_t 
     gm_norm_fwd(m->ctx, s->nf, s->nf_mean, s->nf_rstd, x, gm_model_weight(m, GM_P_NORMF_G, -1), gm_model_weight(m, GM_P_NORMF_B, -1), R, C,
                 (float)c->norm_eps, c->rms_norm);
     tap_rows(&t, GM_SITE_NORM_FINAL, s->nf, C, C);
+    gm_phase_lap(m->clock, GM_PHASE_NORM);
     return GM_OK;
 }
 
@@ -586,11 +607,13 @@ static gm_status backward(gm_model *m, const int32_t *tokens, int64_t B, int64_t
     memset(s->dx, 0, (size_t)(R * C) * sizeof(float));
     gm_norm_bwd(m->ctx, s->dx, gm_model_grad(m, GM_P_NORMF_G, -1), gm_model_grad(m, GM_P_NORMF_B, -1), s->dn, s->layers[last].x,
                 gm_model_weight(m, GM_P_NORMF_G, -1), s->nf_mean, s->nf_rstd, R, C, c->rms_norm, s->norm);
+    gm_phase_lap(m->clock, GM_PHASE_NORM);
     for (int64_t l = last; l >= 0; l--)
         GM_TRY(block_backward(m, l, l ? s->layers[l - 1].x : s->x0, B, T, drop, err));
     if (drop)
         gm_dropout(m->ctx, s->dx, R * C, c->dropout, dropout_key(drop, -1, 0));
     gm_embedding_bwd(m->ctx, gm_model_grad(m, GM_P_WTE, -1), gm_model_grad(m, GM_P_WPE, -1), s->dx, tokens, B, T, C, c->position_offset);
+    gm_phase_lap(m->clock, GM_PHASE_EMBEDDING);
     return GM_OK;
 }
 
@@ -674,5 +697,6 @@ gm_status gm_model_accumulate(gm_model *m, const int32_t *tokens, const int32_t 
     for (int64_t i = 0; i < B * T; i++)
         sum += s->losses[i];
     *loss_sum += sum;
+    gm_phase_lap(m->clock, GM_PHASE_HEAD);
     return backward(m, tokens, B, T, drop, err);
 }

@@ -117,6 +117,36 @@ typedef struct gm_engine {
     size_t (*cache_bytes)(const void *user, int64_t capacity);
 } gm_engine;
 
+/* ---- where the time of a step goes: for `ghostmax bench` ------------------------------------------------------------------- */
+
+#define GM_PHASES(PHASE)                                                   \
+    PHASE(EMBEDDING, "embedding")                                          \
+    PHASE(LINEAR, "linear layers")                                         \
+    PHASE(ATTENTION, "attention") /* with rotary positions and the gate */ \
+    PHASE(NORM, "norms")                                                   \
+    PHASE(ACTIVATION, "activation")                                        \
+    PHASE(RESIDUAL, "residual sums") /* with dropout */                    \
+    PHASE(HEAD, "head and loss")                                           \
+    PHASE(OPTIMIZER, "optimizer") /* with the gradients' norm and their zeroing */
+typedef enum gm_phase {
+#define GM_PHASE(PHASE, name) GM_PHASE_##PHASE,
+    GM_PHASES(GM_PHASE)
+#undef GM_PHASE
+        GM_PHASE_COUNT
+} gm_phase;
+
+typedef struct gm_phase_clock {
+    double last, seconds[GM_PHASE_COUNT];
+} gm_phase_clock;
+/* What passed since the last lap belongs to this phase. clock NULL: nobody asks. */
+static inline void gm_phase_lap(gm_phase_clock *clock, gm_phase phase) {
+    if (!clock)
+        return;
+    double now = gm_seconds();
+    clock->seconds[phase] += now - clock->last;
+    clock->last = now;
+}
+
 /* ---- the model ----------------------------------------------------------------------------------------------------------- */
 
 typedef struct gm_acts gm_acts; /* activation buffers, private to model.c */
@@ -138,6 +168,7 @@ struct gm_model {
     gm_acts *acts;
     const gm_engine *engine; /* NULL: f32 */
     const gm_tap *resident;  /* of every forward-only pass, before the caller's own tap; NULL: none */
+    gm_phase_clock *clock;   /* NULL: not timed */
     float *rope;             /* cos/sin table of rope_positions, which grow with the sequences seen */
     int64_t rope_positions;
     int (*slot_index)[GM_P_COUNT]; /* [layers + 1][slot] -> index into params, -1: absent; row `layers` is for tensors outside blocks */

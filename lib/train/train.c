@@ -8,6 +8,7 @@
 #include "jsonl.h"
 #include "model.h"
 #include "ops.h"
+#include "optimizer.h"
 #include "surgery.h"
 #include "train_state.h"
 
@@ -142,18 +143,6 @@ static gm_status state_load(run *r, gm_error *err) {
     return GM_OK;
 }
 
-static void optimizer_step(run *r, int64_t t) {
-    gm_model *m = r->model;
-    const gm_train_options *o = &r->o;
-    float scale = o->clip > 0 && r->grad_norm > o->clip ? (float)(o->clip / r->grad_norm) : 1.0f;
-    for (int i = 0; i < m->param_count; i++) {
-        const gm_param *p = &m->params[i];
-        bool decay = p->decay || (o->decay_norm_gains && p->kind == GM_PARAM_NORM_GAIN);
-        gm_adamw(r->ctx, m->weights + p->offset, m->grads + p->offset, r->moment1 + p->offset, r->moment2 + p->offset, p->rows * p->cols,
-                 scale, r->lr, o->beta1, o->beta2, o->eps, decay ? o->weight_decay : 0, t);
-    }
-}
-
 /* One step: 1..steps. GM_EDIVERGED leaves the weights as the step before left them. */
 static gm_status train_step(run *r, int64_t step, gm_error *err) {
     const gm_train_options *o = &r->o;
@@ -179,7 +168,7 @@ static gm_status train_step(run *r, int64_t step, gm_error *err) {
         return gm_fail(err, GM_EDIVERGED, "the %s became %s at step %lld; lower --lr, lengthen --warmup or set --clip",
                        isfinite(r->loss) ? "gradient" : "loss", isnan(isfinite(r->loss) ? r->grad_norm : r->loss) ? "NaN" : "infinite",
                        (long long)step);
-    optimizer_step(r, step);
+    gm_optimizer_step(m, r->moment1, r->moment2, o, r->grad_norm, r->lr, step);
     return GM_OK;
 }
 

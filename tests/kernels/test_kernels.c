@@ -295,6 +295,40 @@ static void residual(const gm_kernels *k, run *r) {
     r->size[0] = r->n;
 }
 
+/* The limits compute too, or what they measure could be left out. */
+static void peak_fma(const gm_kernels *k, run *r) {
+    memcpy(r->out[0], r->in[0], GM_PEAK_LANES * 4);
+    k->f32_peak_fma(r->out[0], r->n % 40, 0.75f, -1.5f);
+    r->size[0] = GM_PEAK_LANES;
+    r->scale = 6 + largest(r->in[0], GM_PEAK_LANES); /* errors shrink by a in every round: their sum is 4 of the last one's */
+}
+static void peak_dot(const gm_kernels *k, run *r) {
+    int32_t acc[GM_PEAK_LANES];
+    for (int i = 0; i < GM_PEAK_LANES; i++)
+        acc[i] = 3 * i;
+    k->u8s8_peak_dot(acc, (const uint8_t *)r->in[0], (const int8_t *)r->in[1], r->n % 60); /* any bytes */
+    r->size[0] = r->size[1] = GM_PEAK_LANES;
+    for (int i = 0; i < GM_PEAK_LANES; i++) {
+        r->out[0][i] = (float)(acc[i] & 4095);
+        r->out[1][i] = (float)(acc[i] >> 12);
+    }
+}
+static void peak_read(const gm_kernels *k, run *r) {
+    int rounds = r->flag ? 2 : 1;
+    r->out[0][0] = k->f32_peak_read(r->in[0], r->n, rounds);
+    r->size[0] = 1;
+    r->scale = rounds * magnitude(r->in[0], NULL, r->n);
+}
+static void peak_copy(const gm_kernels *k, run *r) {
+    k->f32_peak_copy(r->out[0], r->in[0], r->n);
+    r->size[0] = r->n;
+}
+static void peak_update(const gm_kernels *k, run *r) {
+    memcpy(r->out[0], r->in[0], (size_t)r->n * 4);
+    k->f32_peak_update(r->out[0], r->n, 1.5f);
+    r->size[0] = r->n;
+}
+
 /* ---- the cases. Float sums of n terms: a few units in the last place of the sum of magnitudes (2^-24 = 6e-8; eps below).
  * Functions through exp: exp is within 1 unit, the quotient and polynomial around it add a few; but 3 roundings of the tanh form's
  * exponent, at most 88, are 88 * 3 * EPS relative in its far tail, where the result is below 1e-20. exp(88.8) is infinite, which makes 0 of
@@ -343,6 +377,11 @@ static const test_case cases[] = {
     {"u8s8_gemm_tile", "", integer_tile, EVERY, 0, 0, 0},
     {"s32_requantize_u8", "", requantize, EVERY, 0, 0, 0},
     {"s32_dequantize", "", dequantize, EVERY, 0, 0, 0},
+    {"f32_peak_fma", "", peak_fma, NORMAL | TIES | SPREAD | ONE_NAN, 0, 0, 8 * EPS},
+    {"u8s8_peak_dot", "", peak_dot, EVERY, 0, 0, 0},
+    {"f32_peak_read", "", peak_read, SUMS, 0, 0, 8 * EPS}, /* the reference is in float too: both sides round */
+    {"f32_peak_copy", "", peak_copy, EVERY, 0, 0, 0},
+    {"f32_peak_update", "", peak_update, EVERY, 0, 0, 0},
 };
 
 static const char *const slots[] = {

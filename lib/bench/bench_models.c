@@ -1,0 +1,247 @@
+/* bench_models.c -- whole models: a training step with the share of its parts, and one token after a cache.
+ *
+ * A step's limit is the products' alone: what everything else costs is the distance to it. Its parts have limits of their own. Gradients,
+ * moments and weights are those of the preset at its full size; what they hold does not matter to the time. */
+#include "bench.h"
+#include "ops.h"
+#include "optimizer.h"
+#include "quant.h"
+
+#include <math.h>
+#include <string.h>
+
+static const char *const part_names[] = {
+#define GM_PHASE(PHASE, name) name,
+    GM_PHASES(GM_PHASE)
+#undef GM_PHASE
+};
+
+static int64_t linear_parameters(const gm_model_config *c) {
+    const int64_t HD = c->heads * c->head_dim, F1 = c->act == GM_ACT_SWIGLU ? 2 * c->ffn : c->ffn;
+    return c->layers * (c->width * (HD + 2 * c->kv_heads * c->head_dim) + HD * c->width + c->width * F1 + c->ffn * c->width);
+}
+
+static gm_status make_model(gm_model **m, const gm_ctx *ctx, const gm_model_config *c, gm_error *err) {
+    GM_TRY(gm_model_allocate(m, ctx, c, err));
+    gm_bench_fill((*m)->weights, (*m)->param_elements, 0.02f);
+    return GM_OK;
+}
+
+/* ---- a training step ------------------------------------------------------------------------------------------------------------ */
+
+enum { STEPS_MAX = 32 };
+
+typedef struct step_state {
+    gm_model *model;
+    gm_train_options options;
+    float *moment1, *moment2;
+    int32_t *tokens;
+    int64_t B, T, t;
+    gm_phase_clock clock;
+} step_state;
+
+/* What training does between two batches (train.c's train_step). */
+static gm_status step(step_state *s, gm_error *err) {
+    gm_model *m = s->model;
+    double loss = 0;
+    s->clock = (gm_phase_clock){.last = gm_seconds()};
+    gm_model_zero_grads(m);
+    gm_phase_lap(&s->clock, GM_PHASE_OPTIMIZER);
+    GM_TRY(gm_model_accumulate(m, s->tokens, s->tokens + 1, s->B, s->T, 1.0f / (float)(s->B * s->T), 1, &loss, err));
+    gm_optimizer_step(m, s->moment1, s->moment2, &s->options, sqrt(gm_sum_squares(m->ctx, m->grads, m->param_elements)), 1e-4, ++s->t);
+    gm_phase_lap(&s->clock, GM_PHASE_OPTIMIZER);
+    return GM_OK;
+}
+
+static void part_work(gm_work *work, const gm_model_config *c, int64_t B, int64_t T, double parameters) {
+    const double R = (double)(B * T), L = (double)c->layers, stream = 4 * R * (double)c->width, ffn = 4 * R * (double)c->ffn;
+    const bool glu = c->act == GM_ACT_SWIGLU;
+    const double pairs = (double)(B * c->heads * c->head_dim) * (double)T * (double)(T + 1) / 2;
+    const double norms = 2 * L + 1;
+    work[GM_PHASE_EMBEDDING] = (gm_work){.read = 2 * stream, .written = stream, .footprint = 2 * stream};
+    work[GM_PHASE_LINEAR] = (gm_work){.flops = 6 * R * (double)linear_parameters(c)};
+    work[GM_PHASE_ATTENTION] = (gm_work){.flops = L * 14 * pairs};
+    work[GM_PHASE_NORM] = (gm_work){.read = norms * 3 * stream, .written = norms * stream, .updated = norms * stream};
+    work[GM_PHASE_NORM].footprint = 3 * stream;
+    work[GM_PHASE_ACTIVATION] = (gm_work){.read = L * (glu ? 5 : 3) * ffn, .written = L * (glu ? 3 : 2) * ffn, .footprint = 2 * ffn};
+    work[GM_PHASE_RESIDUAL] = (gm_work){.read = L * 4 * stream, .written = L * 2 * stream, .footprint = 3 * stream};
+    work[GM_PHASE_HEAD] = (gm_work){.flops = 6 * R * (double)(c->vocab * c->width)};
+    /* AdamW, the norm, the zeros */
+    work[GM_PHASE_OPTIMIZER] = (gm_work){.read = 8 * parameters, .written = 4 * parameters, .updated = 12 * parameters};
+    work[GM_PHASE_OPTIMIZER].footprint = 16 * parameters;
+}
+
+static gm_status step_begin(gm_bench *b, step_state *s, const gm_model_config *c, gm_error *err) {
+    GM_TRY(make_model(&s->model, b->ctx, c, err));
+    GM_TRY(gm_model_train_begin(s->model, s->B, s->T, err));
+    gm_train_defaults(&s->options);
+    s->moment1 = gm_bench_bytes(b, (size_t)s->model->param_elements * sizeof(float));
+    s->moment2 = gm_bench_bytes(b, (size_t)s->model->param_elements * sizeof(float));
+    s->tokens = gm_bench_bytes(b, (size_t)(s->B * s->T + 1) * sizeof *s->tokens);
+    if (!s->moment1 || !s->moment2 || !s->tokens)
+        return gm_fail_memory(err, 2 * (size_t)s->model->param_elements * sizeof(float));
+    for (int64_t i = 0; i <= s->B * s->T; i++)
+        s->tokens[i] = (int32_t)(i * 7 % c->vocab);
+    s->model->clock = &s->clock;
+    return GM_OK;
+}
+
+/* The steps' times, and each part's. */
+static gm_status step_samples(const gm_bench *b, step_state *s, gm_samples *whole, gm_samples *part, gm_error *err) {
+    double seconds[GM_PHASE_COUNT + 1][STEPS_MAX];
+    int count = 0;
+    GM_TRY(step(s, err));
+    double start = gm_seconds();
+    while (count < STEPS_MAX && (count < b->timing.least || gm_seconds() - start < 4 * b->timing.budget_s)) {
+        double begin = gm_seconds();
+        GM_TRY(step(s, err));
+        seconds[GM_PHASE_COUNT][count] = gm_seconds() - begin;
+        for (int p = 0; p < GM_PHASE_COUNT; p++)
+            seconds[p][count] = s->clock.seconds[p];
+        count++;
+    }
+    *whole = gm_samples_of(seconds[GM_PHASE_COUNT], count);
+    for (int p = 0; p < GM_PHASE_COUNT; p++)
+        part[p] = gm_samples_of(seconds[p], count);
+    return GM_OK;
+}
+
+static gm_status step_lines(gm_bench *b, const gm_bench_model *model, gm_error *err) {
+    gm_model_config c;
+    gm_model_size size;
+    char whole_name[72], name[GM_PHASE_COUNT][72];
+    bool wanted[GM_PHASE_COUNT];
+    gm_bench_model_config(&c, model);
+    gm_model_config_size(&size, &c, model->batch, model->context);
+    snprintf(whole_name, sizeof whole_name, "%s, %lld x %lld tokens", model->preset, (long long)model->batch, (long long)model->context);
+    const bool whole_wanted = gm_bench_wanted(b, whole_name, model->quick);
+    bool any = whole_wanted;
+    for (int p = 0; p < GM_PHASE_COUNT; p++) {
+        snprintf(name[p], sizeof name[p], "%s: %s", model->preset, part_names[p]);
+        wanted[p] = gm_bench_wanted(b, name[p], model->quick);
+        any = any || wanted[p];
+    }
+    if (!any || !gm_bench_fits(b, whole_name, (double)size.train_bytes))
+        return GM_OK;
+
+    step_state s = {.B = model->batch, .T = model->context};
+    gm_samples whole, part[GM_PHASE_COUNT];
+    gm_status status = step_begin(b, &s, &c, err);
+    if (status == GM_OK)
+        status = step_samples(b, &s, &whole, part, err);
+    gm_model_free(s.model);
+    gm_bench_release(b);
+    gm_work work[GM_PHASE_COUNT], products = {0};
+    part_work(work, &c, s.B, s.T, (double)size.parameters);
+    for (int p = 0; p < GM_PHASE_COUNT; p++)
+        products.flops += work[p].flops;
+    if (status == GM_OK && whole_wanted)
+        status = gm_bench_line_add(b, whole_name, b->ctx->threads, &whole, &products, (double)(s.B * s.T), NAN, err);
+    for (int p = 0; p < GM_PHASE_COUNT && status == GM_OK; p++) {
+        if (wanted[p])
+            status = gm_bench_line_add(b, name[p], b->ctx->threads, &part[p], &work[p], 0, part[p].median / whole.median, err);
+    }
+    return status;
+}
+
+gm_status gm_bench_step(gm_bench *b, gm_error *err) {
+    const gm_bench_model *model;
+    for (int i = 0; (model = gm_bench_model_at(i)); i++)
+        GM_TRY(step_lines(b, model, err));
+    return GM_OK;
+}
+
+/* ---- decoding --------------------------------------------------------------------------------------------------------------------- */
+
+typedef struct decode_shape {
+    const gm_bench_model *model;
+    int64_t cached;
+    bool int8;
+} decode_shape;
+
+typedef struct decode_state {
+    gm_model *model; /* f32 */
+    gm_data *data;
+    gm_quantized *quantized; /* NULL: f32 decodes */
+    gm_decoder *decoder;
+    float *logits;
+    int64_t cached;
+} decode_state;
+
+static void decode_end(void *state) {
+    decode_state *s = state;
+    gm_decoder_free(s->decoder);
+    gm_quantized_free(s->quantized);
+    gm_data_free(s->data);
+    gm_model_free(s->model);
+}
+
+/* The model on integers. Any data gives it grids; the time does not depend on which. */
+static gm_status take_over(decode_state *s, const gm_model_config *c, gm_error *err) {
+    gm_quant_options options;
+    gm_quant_defaults(&options);
+    options.calibration_batches = options.calibration_batch = options.sequences = 1;
+    GM_TRY(gm_data_open(&s->data, &(gm_data_options){.source = "bb", .context = GM_MIN(c->context, 64)}, err));
+    GM_TRY(gm_quantized_make(&s->quantized, s->model, s->data, &options, err));
+    return gm_quantized_mode(s->quantized, GM_QUANT_EXECUTED, err);
+}
+
+static gm_status decode_begin(gm_bench *b, decode_state *s, const decode_shape *shape, const gm_model_config *c, gm_error *err) {
+    GM_TRY(make_model(&s->model, b->ctx, c, err));
+    if (shape->int8)
+        GM_TRY(take_over(s, c, err));
+    s->cached = shape->cached;
+    s->logits = gm_bench_floats(b, c->vocab);
+    int32_t *prompt = gm_bench_bytes(b, (size_t)s->cached * sizeof *prompt);
+    if (!s->logits || !prompt)
+        return gm_fail_memory(err, (size_t)c->vocab * sizeof(float));
+    for (int64_t i = 0; i < s->cached; i++)
+        prompt[i] = (int32_t)(i * 7 % c->vocab);
+    GM_TRY(gm_decoder_create(&s->decoder, shape->int8 ? gm_quantized_model(s->quantized) : s->model, s->cached + 1, err));
+    return gm_decoder_feed(s->decoder, prompt, s->cached, NULL, err);
+}
+
+static void decode_run(void *state) {
+    decode_state *s = state;
+    const int32_t token = 5;
+    gm_decoder_rewind(s->decoder, s->cached);
+    gm_decoder_feed(s->decoder, &token, 1, s->logits, NULL);
+}
+
+static gm_status decode_line(gm_bench *b, const decode_shape *shape, gm_error *err) {
+    const gm_bench_model *model = shape->model;
+    gm_model_config c;
+    gm_model_size size;
+    char name[72];
+    gm_bench_model_config(&c, model);
+    gm_model_config_size(&size, &c, 1, c.context);
+    snprintf(name, sizeof name, "%s %s after %lld tokens", model->preset, shape->int8 ? "int8" : "f32", (long long)shape->cached);
+    if (!gm_bench_wanted(b, name, model->quick) || !gm_bench_fits(b, name, 2.5 * (double)size.parameter_bytes))
+        return GM_OK;
+    decode_state s = {0};
+    gm_status status = decode_begin(b, &s, shape, &c, err);
+    if (status == GM_OK) {
+        gm_samples samples = gm_samples_take(decode_run, &s, b->timing);
+        const double linear = (double)linear_parameters(&c), head = (double)(c.vocab * c.width);
+        const double cache = (double)(c.layers * (shape->cached + 1) * 2 * c.kv_heads * c.head_dim);
+        gm_work work = {.flops = 2 * (head + (shape->int8 ? 0 : linear)), .int_ops = shape->int8 ? 2 * linear : 0};
+        work.read = 4 * (cache + head) + (shape->int8 ? 1 : 4) * linear;
+        status = gm_bench_line_add(b, name, b->ctx->threads, &samples, &work, 1, NAN, err);
+    }
+    decode_end(&s);
+    gm_bench_release(b);
+    return status;
+}
+
+gm_status gm_bench_decode(gm_bench *b, gm_error *err) {
+    const gm_bench_model *model;
+    for (int i = 0; (model = gm_bench_model_at(i)); i++) {
+        gm_model_config c;
+        gm_bench_model_config(&c, model);
+        decode_shape shape = {model, GM_MIN(c.context, 1024) * 3 / 4, false};
+        GM_TRY(decode_line(b, &shape, err));
+        shape.int8 = true;
+        GM_TRY(decode_line(b, &shape, err));
+    }
+    return GM_OK;
+}
