@@ -59,7 +59,7 @@ enum gm_param_slot {
 typedef enum gm_site {
     /* embedding sum                  */ GM_SITE_EMBED,
     /* attention norm output          */ GM_SITE_NORM1,
-    /* q, k, v (each): the projection, q and k after their norm where there is one: what attention gets, but for its rotation */
+    /* q, k, v (each): what attention gets, q and k after their norm, where there is one, and rotation */
     GM_SITE_Q,
     GM_SITE_K,
     GM_SITE_V,

@@ -161,10 +161,10 @@ def forward(m, tokens, sink, a, c):
         b = f"blocks.{l}."
         n1 = t[b + "norm1"] = rms(x, m["norm1"][l])
         q, k, v = n1 @ m["wq"][l].T, n1 @ m["wk"][l].T, n1 @ m["wv"][l].T
-        t[b + "q"], t[b + "k"], t[b + "v"] = q, k, v
-        q = rotate(q.reshape(S, T, H, D))
+        q, k = rotate(q.reshape(S, T, H, D)), rotate(k.reshape(S, T, -1, D))
+        t[b + "q"], t[b + "k"], t[b + "v"] = q.reshape(S, T, -1), k.reshape(S, T, -1), v
         group = H // m["kv_heads"]
-        k = rotate(k.reshape(S, T, -1, D)).repeat(group, axis=2)
+        k = k.repeat(group, axis=2)
         v = v.reshape(S, T, -1, D).repeat(group, axis=2)
         scores = np.where(causal, np.einsum("sthd,sjhd->shtj", q, k) / np.sqrt(D), -np.inf)
         top = np.maximum(scores.max(axis=-1, keepdims=True), sink)
