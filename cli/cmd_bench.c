@@ -64,8 +64,8 @@ static void format_name(char *dst, size_t size, const gm_bench_line *line) {
     } else if (!isnan(line->share)) {
         snprintf(note, sizeof note, "%.1f%% of it", 100 * line->share);
     }
-    int space = NAME_COLUMNS - (int)strlen(line->name);
-    snprintf(dst, size, "%s%*s", line->name, space > 0 && *note ? space : 0, *note ? note : "");
+    int space = *note ? NAME_COLUMNS - (int)strlen(line->name) : 0;
+    snprintf(dst, size, "%s%*s", line->name, space, note);
 }
 
 static bool print_line(void *user, const gm_bench_line *line) {

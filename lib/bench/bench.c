@@ -84,6 +84,8 @@ gm_status gm_bench_line_add(gm_bench *b, const char *name, int threads, const gm
         limit = gm_bench_limit(b, w, threads);
         b->peaks.again = false;
     }
+    if (isnan(limit.seconds))
+        return gm_fail_memory(err, (size_t)GM_MAX(w->footprint, gm_work_bytes(w)));
     const bool floats = strcmp(limit.bound, "fma") == 0, integers = strcmp(limit.bound, "int8") == 0;
     const double amount = floats ? w->flops : integers ? w->int_ops : gm_work_bytes(w);
     gm_bench_line line = {.group = b->group->name,
@@ -223,8 +225,6 @@ gm_status gm_bench_run(const gm_ctx *ctx, const gm_bench_options *options, gm_be
         *json = NULL;
     if (!b.lines || !b.skipped)
         GM_TRY_GOTO(gm_fail_memory(err, 64));
-    if (!options->list)
-        GM_TRY_GOTO(gm_peaks_begin(&b.peaks, ctx->threads, err));
     gm_noise_begin(&noise);
     for (int i = 0; i < GM_COUNT(groups) && !b.stopped; i++) {
         b.group = &groups[i];

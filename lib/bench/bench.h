@@ -29,8 +29,9 @@ typedef enum gm_move { GM_MOVE_READ, GM_MOVE_COPY, GM_MOVE_UPDATE, GM_MOVES } gm
 typedef struct gm_peaks {
     double fma[2][GM_PEAK_LEVELS], dot[2][GM_PEAK_LEVELS]; /* [one thread][kernel table]; 0: not measured yet */
     double bandwidth[GM_MOVES][2][GM_PEAK_SIZES];          /* [how][one thread][working set] */
-    float *memory;                                         /* what bandwidth is measured on */
-    bool again;                                            /* what is known is measured once more, and the better kept */
+    float *memory;                                         /* [memory_size] what bandwidth is measured on */
+    int64_t memory_size;
+    bool again; /* what is known is measured once more, and the better kept */
 } gm_peaks;
 
 typedef struct gm_limit {
@@ -109,9 +110,8 @@ void gm_bench_fill(float *x, int64_t n, float scale);
 /* How many copies of a call's data to go through in turn, so that it comes from beyond the second-level cache as in real use. */
 int gm_bench_copies(double bytes);
 
-/* The least seconds that this machine needs for the work (peaks.c). */
+/* The least seconds that this machine needs for the work (peaks.c). NaN: no memory to measure on. */
 gm_limit gm_bench_limit(gm_bench *b, const gm_work *work, int threads);
-gm_status gm_peaks_begin(gm_peaks *p, int threads, gm_error *err);
 void gm_peaks_end(gm_peaks *p);
 
 /* What one exponential counts as: v_exp's additions and multiplications. */

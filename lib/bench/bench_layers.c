@@ -103,7 +103,7 @@ enum { TOKENS = 4096, CONTEXT = 256, WIDTH = 384, HEADS = 6, FFN = 1536, GLU = 1
 typedef struct layer_state {
     const gm_ctx *ctx;
     const struct layer *layer;
-    float *big[4];    /* [copies][TOKENS][width] */
+    float *big[3];    /* [copies][TOKENS][width] */
     float *vector[4]; /* parameters and their gradients: [CONTEXT][WIDTH] */
     float *stat[2];   /* [TOKENS] */
     float *scratch;
@@ -117,7 +117,7 @@ typedef struct layer {
     int64_t width;                 /* of the arrays */
     double read, written, updated; /* arrays of TOKENS x width floats, in the order of the parameters a, b, c */
     double flops;                  /* per element */
-    void (*run)(const layer_state *s, float *a, float *b, float *c, float *d);
+    void (*run)(const layer_state *s, float *a, float *b, float *c);
 } layer;
 
 static void norm_forward(const layer_state *s, float *x, float *y, bool rms) {
@@ -127,60 +127,55 @@ static void norm_backward(const layer_state *s, float *x, float *dy, float *dx, 
     gm_norm_bwd(s->ctx, dx, s->vector[2], rms ? NULL : s->vector[3], dy, x, s->vector[0], s->stat[0], s->stat[1], TOKENS, WIDTH, rms,
                 s->scratch);
 }
-static void layer_norm_fwd(const layer_state *s, float *a, float *b, float *c, float *d) {
-    (void)c, (void)d;
+static void layer_norm_fwd(const layer_state *s, float *a, float *b, float *c) {
+    (void)c;
     norm_forward(s, a, b, false);
 }
-static void layer_norm_bwd(const layer_state *s, float *a, float *b, float *c, float *d) {
-    (void)d;
+static void layer_norm_bwd(const layer_state *s, float *a, float *b, float *c) {
     norm_backward(s, a, b, c, false);
 }
-static void rms_norm_fwd(const layer_state *s, float *a, float *b, float *c, float *d) {
-    (void)c, (void)d;
+static void rms_norm_fwd(const layer_state *s, float *a, float *b, float *c) {
+    (void)c;
     norm_forward(s, a, b, true);
 }
-static void rms_norm_bwd(const layer_state *s, float *a, float *b, float *c, float *d) {
-    (void)d;
+static void rms_norm_bwd(const layer_state *s, float *a, float *b, float *c) {
     norm_backward(s, a, b, c, true);
 }
-#define ACTIVATION(name, act)                                                              \
-    static void name##_fwd(const layer_state *s, float *a, float *b, float *c, float *d) { \
-        (void)c, (void)d;                                                                  \
-        gm_act_fwd(s->ctx, b, a, (int64_t)TOKENS *FFN, act);                               \
-    }                                                                                      \
-    static void name##_bwd(const layer_state *s, float *a, float *b, float *c, float *d) { \
-        (void)d;                                                                           \
-        gm_act_bwd(s->ctx, c, b, a, (int64_t)TOKENS *FFN, act);                            \
+#define ACTIVATION(name, act)                                                    \
+    static void name##_fwd(const layer_state *s, float *a, float *b, float *c) { \
+        (void)c;                                                                 \
+        gm_act_fwd(s->ctx, b, a, (int64_t)TOKENS *FFN, act);                     \
+    }                                                                            \
+    static void name##_bwd(const layer_state *s, float *a, float *b, float *c) { \
+        gm_act_bwd(s->ctx, c, b, a, (int64_t)TOKENS *FFN, act);                  \
     }
 ACTIVATION(gelu_tanh, GM_ACT_GELU_TANH)
 ACTIVATION(gelu_erf, GM_ACT_GELU_ERF)
 ACTIVATION(relu, GM_ACT_RELU)
-static void swiglu_fwd(const layer_state *s, float *a, float *b, float *c, float *d) {
-    (void)c, (void)d;
+static void swiglu_fwd(const layer_state *s, float *a, float *b, float *c) {
+    (void)c;
     gm_swiglu_fwd(s->ctx, b, a, TOKENS, GLU);
 }
-static void swiglu_bwd(const layer_state *s, float *a, float *b, float *c, float *d) {
-    (void)d;
+static void swiglu_bwd(const layer_state *s, float *a, float *b, float *c) {
     gm_swiglu_bwd(s->ctx, c, b, a, TOKENS, GLU);
 }
-static void residual(const layer_state *s, float *a, float *b, float *c, float *d) {
-    (void)d;
+static void residual(const layer_state *s, float *a, float *b, float *c) {
     gm_add(s->ctx, c, a, b, (int64_t)TOKENS * WIDTH);
 }
-static void rope(const layer_state *s, float *a, float *b, float *c, float *d) {
-    (void)b, (void)c, (void)d;
+static void rope(const layer_state *s, float *a, float *b, float *c) {
+    (void)b, (void)c;
     gm_rope_apply(s->ctx, a, WIDTH, s->vector[0], TOKENS / CONTEXT, CONTEXT, 0, HEADS, WIDTH / HEADS, false);
 }
-static void embedding_fwd(const layer_state *s, float *a, float *b, float *c, float *d) {
-    (void)b, (void)c, (void)d;
+static void embedding_fwd(const layer_state *s, float *a, float *b, float *c) {
+    (void)b, (void)c;
     gm_embedding_fwd(s->ctx, a, s->tokens, s->vector[0], s->vector[1], TOKENS / CONTEXT, CONTEXT, WIDTH, 0);
 }
-static void embedding_bwd(const layer_state *s, float *a, float *b, float *c, float *d) {
-    (void)b, (void)c, (void)d;
+static void embedding_bwd(const layer_state *s, float *a, float *b, float *c) {
+    (void)b, (void)c;
     gm_embedding_bwd(s->ctx, s->vector[2], s->vector[3], a, s->tokens, TOKENS / CONTEXT, CONTEXT, WIDTH, 0);
 }
-static void dropout(const layer_state *s, float *a, float *b, float *c, float *d) {
-    (void)b, (void)c, (void)d;
+static void dropout(const layer_state *s, float *a, float *b, float *c) {
+    (void)b, (void)c;
     gm_dropout(s->ctx, a, (int64_t)TOKENS * WIDTH, 0.1, 7);
 }
 
@@ -221,7 +216,7 @@ static void *layer_setup(gm_bench *b, const void *shape) {
     bool ok = true;
     s->copy = (int64_t)TOKENS * s->layer->width * (s->layer->run == swiglu_fwd || s->layer->run == swiglu_bwd ? 2 : 1);
     s->copies = layer_copies(s->layer);
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < GM_COUNT(s->big); i++)
         ok = (s->big[i] = gm_bench_floats(b, s->copy * s->copies)) && ok;
     for (int i = 0; i < GM_COUNT(s->vector); i++)
         ok = (s->vector[i] = gm_bench_floats(b, CONTEXT * WIDTH)) && ok;
@@ -237,7 +232,7 @@ static void *layer_setup(gm_bench *b, const void *shape) {
 static void layer_run(void *state) {
     layer_state *s = state;
     int64_t at = s->turn++ % s->copies * s->copy;
-    s->layer->run(s, s->big[0] + at, s->big[1] + at, s->big[2] + at, NULL);
+    s->layer->run(s, s->big[0] + at, s->big[1] + at, s->big[2] + at);
 }
 
 gm_status gm_bench_layers(gm_bench *b, gm_error *err) {
@@ -306,8 +301,8 @@ gm_status gm_bench_head(gm_bench *b, gm_error *err) {
         job.work = (gm_work){.flops = (h->train ? 6.0 : 2.0) * x * (double)h->V, .read = 4 * (x + w)};
         job.work.written = 4 * (h->train ? x : (double)h->R);
         job.work.updated = h->train ? 4 * w : 0;
-        snprintf(job.name, sizeof job.name, "%s %s, %lld tokens, %lld words", h->preset, h->train ? "loss and gradients" : "loss",
-                 (long long)h->R, (long long)h->V);
+        snprintf(job.name, sizeof job.name, "%s %s, %lld x %lld", h->preset, h->train ? "loss and gradients" : "loss", (long long)h->R,
+                 (long long)h->V);
         GM_TRY(gm_bench_measure(b, &job, err));
     }
     return GM_OK;

@@ -131,17 +131,21 @@ static int largest_size(void) {
     return size;
 }
 
-/* Written once: untouched pages would all be the same page of zeros. */
-gm_status gm_peaks_begin(gm_peaks *p, int threads, gm_error *err) {
-    int64_t n = (int64_t)(sizes[largest_size()] / sizeof(float)) + COPY_GAP;
-    float *x = gm_alloc((size_t)n, sizeof(float));
+/* Room for this working set, written once: untouched pages would all be the same page of zeros. */
+static bool reserve(gm_bench *b, int size) {
+    gm_peaks *p = &b->peaks;
+    const int64_t n = (int64_t)(sizes[size] / sizeof(float)) + COPY_GAP;
+    if (p->memory && n <= p->memory_size)
+        return true;
+    gm_free(p->memory);
+    float *x = p->memory = gm_alloc((size_t)n, sizeof(float));
+    p->memory_size = n;
     if (!x)
-        return gm_fail_memory(err, (size_t)n * sizeof(float));
-#pragma omp parallel for num_threads(threads) schedule(static)
+        return false;
+#pragma omp parallel for num_threads(b->ctx->threads) schedule(static)
     for (int64_t i = 0; i < n; i++)
         x[i] = 1.0f + (float)(i & 1023);
-    *p = (gm_peaks){.memory = x};
-    return GM_OK;
+    return true;
 }
 
 void gm_peaks_end(gm_peaks *p) {
@@ -183,6 +187,10 @@ static gm_samples measure_bandwidth(gm_bench *b, gm_move move, int size, int thr
     const bool copy = move == GM_MOVE_COPY;
     int64_t n = (int64_t)(sizes[size] / sizeof(float)) / (copy ? 2 : 1);
     double *peak = &b->peaks.bandwidth[move][one_thread(b, threads)][size];
+    if (!reserve(b, size)) {
+        *peak = NAN;
+        return (gm_samples){0};
+    }
     *p = (peak_run){.k = b->ctx->k, .threads = threads, .from = b->peaks.memory, .n = n};
     p->to = copy ? p->from + n + COPY_GAP : p->from;
     if (sizes[size] < 0x1p23)
@@ -267,7 +275,7 @@ gm_limit gm_bench_limit(gm_bench *b, const gm_work *w, int threads) {
         if (moved[move] > moved[most])
             most = move;
     }
-    if (bytes > limit.seconds) {
+    if (!(bytes <= limit.seconds)) {
         limit.seconds = bytes;
         format_footprint(limit.bound, sizeof limit.bound, moves[most].name, footprint);
     }
@@ -297,6 +305,8 @@ static gm_status bandwidth_line(gm_bench *b, gm_move move, int size, int threads
     if (!gm_bench_wanted(b, name, true))
         return GM_OK;
     gm_samples s = measure_bandwidth(b, move, size, threads, &p);
+    if (s.count == 0)
+        return gm_fail_memory(err, (size_t)sizes[size]);
     double bytes = (double)p.rounds * sizes[size];
     gm_work work = {.footprint = sizes[size]};
     if (move == GM_MOVE_READ)
