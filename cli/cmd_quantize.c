@@ -220,7 +220,7 @@ static gm_status quantize(quantize_args *args, cli_loaded *loaded, char **text, 
     args->report.sensitivity = args->spared ? GM_SENSITIVITY_SPARED : args->alone ? GM_SENSITIVITY_ALONE : GM_SENSITIVITY_NONE;
     if (status == GM_OK)
         status = gm_quantized_save(q, args->out, err);
-    if (status == GM_OK) {
+    if (status == GM_OK && gm_data_tokenizer(loaded->data)) {
         snprintf(path, sizeof path, "%s/tokenizer.json", args->out);
         status = gm_tokenizer_save(gm_data_tokenizer(loaded->data), path, err);
     }

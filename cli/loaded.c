@@ -23,7 +23,8 @@ const char *cli_tokenizer_beside(cli_loaded *loaded, const char *model) {
 }
 
 gm_status cli_check_tokenizer(const cli_loaded *loaded, gm_error *err) {
-    int64_t have = gm_model_config_of(loaded->model)->vocab, need = gm_tokenizer_vocab(gm_data_tokenizer(loaded->data));
+    const gm_tokenizer *tokenizer = gm_data_tokenizer(loaded->data); /* NULL: the data are ids */
+    int64_t have = gm_model_config_of(loaded->model)->vocab, need = tokenizer ? gm_tokenizer_vocab(tokenizer) : 0;
     if (need <= have)
         return GM_OK;
     *err = (gm_error){.code = GM_EINVAL, .offset = -1};

@@ -112,9 +112,9 @@ static void print_rows(const json_t *root, const row *rows, int count) {
 
 static void print_norms(const json_t *root) {
     static const row rows[] = {
-        {"max_inf_norm", "max inf norm, blocks", "of block outputs: \"Max layer inf norm\", published for OPT"},
-        {"max_ffn_inf_norm", "max inf norm, FFN", "of FFN outputs: published for BERT"},
-        {"max_all_inf_norm", "max inf norm, all", "of all tensors below: the OPT code's \"Max inf norm\""},
+        {"max_inf_norm", "max inf norm, blocks", "of block outputs: as published for OPT"},
+        {"max_ffn_inf_norm", "max inf norm, FFN", "of FFN outputs: as published for BERT"},
+        {"max_all_inf_norm", "max inf norm, all", "of all tensors below"},
         {"avg_kurtosis", "average kurtosis", "mean((x-m)^4) / (s^4 + 1e-6), s with N-1, no -3"},
         {"max_kurtosis", "largest kurtosis", "normal values have 3"},
     };
@@ -153,7 +153,7 @@ static void print_layers(const json_t *root) {
 
 static void print_quantiles(const json_t *root) {
     static const char *const names[] = {"0.5", "0.9", "0.99", "0.999", "0.9999"};
-    heading("DISTRIBUTION of block outputs: quantiles of |x| (exact within 1/128), largest, > 6 s, excess kurtosis");
+    heading("DISTRIBUTION of block outputs: quantiles of |x| (within 1/128), largest, > 6 s, kurtosis");
     printf("  layer      50%%      90%%      99%%    99.9%%   99.99%%      max    > 6 s  ppm of values  pooled, -3\n");
     for (long long l = 0; l < layer_count(root); l++) {
         const json_t *t = tensor_at(root, "block", l), *quantiles = field(t, "quantiles");
@@ -189,12 +189,12 @@ static void print_weights(const json_t *root) {
 
 static void print_attention(const json_t *root) {
     static const row rows[] = {
-        {"sink_rate", "sink rate, %", "heads with a mean weight > 0.3 on position 0 (64 queries)"},
+        {"sink_rate", "sink rate, %", "heads that put > 0.3 on position 0 (64 queries)"},
         {"sink_mass", "sink mass", "that weight, mean over heads"},
-        {"null_mass", "null mass", "of the sink logit: what softmax1 and its kin leave to nothing"},
+        {"null_mass", "null mass", "left to the sink logit (softmax1 and its kin)"},
         {"unspent", "unspent", "1 - the sum of the weights"},
         {"entropy", "entropy", "of the spent weights, nats, mean over queries"},
-        {"noop_score", "no-op score", "|head's output through W_O| / |residual stream|, mean"},
+        {"noop_score", "no-op score", "|head's output through W_O| / |residual stream|"},
         {"value_drain", "value drain", "|W_O v| at position 0 / its mean at the others"},
     };
     static const char *const columns[] = {"sink_mass", "sink_rate", "null_mass", "entropy", "noop_score", "value_drain"};
@@ -337,7 +337,7 @@ static void print_massive(const json_t *root) {
     enum { SHOWN = 5 };
     const json_t *one;
     size_t i;
-    printf("\nMASSIVE ACTIVATIONS (block outputs, |x| > 100 and >= 1000 x the median of their hidden state): %lld (-first %lld)\n",
+    printf("\nMASSIVE ACTIVATIONS (blocks, |x| > 100 and >= 1000 x their hidden state's median): %lld (-first %lld)\n",
            integer(root, "massive_count"), integer(root, "massive_count_without_first"));
     json_array_foreach(field(root, "massive"), i, one) {
         if (i == SHOWN)

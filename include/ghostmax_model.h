@@ -194,7 +194,8 @@ typedef struct gm_data_options {
     bool no_bos;           /* default: every sequence starts with BOS */
     int64_t context;       /* T of the sequences */
     const char *tokenizer; /* use this tokenizer file instead of building one */
-    bool for_model;        /* a trained model reads it: a text whose tokenizer would have to be built is refused (GM_EINVAL) */
+    bool for_model;        /* a trained model reads it: a text whose tokenizer would have to be built is refused (GM_EINVAL); without any
+                            * tokenizer the file must be token ids (decimal numbers), taken as they are, with no BOS */
     bool whole;            /* a file as one piece, not split: gm_data_text gives it, there are no sequences; context counts for nothing */
 } gm_data_options;
 
@@ -213,7 +214,7 @@ const gm_data_defaults *gm_data_default_of(const char *source);
  * Test: tests/data/test_data.c, test_backcopy.c */
 gm_status gm_data_open(gm_data **out, const gm_data_options *options, gm_error *err);
 void gm_data_free(gm_data *d);
-const gm_tokenizer *gm_data_tokenizer(const gm_data *d);
+const gm_tokenizer *gm_data_tokenizer(const gm_data *d); /* NULL: the data are token ids (for_model) */
 #define GM_DATA_STREAM_VALIDATION 1024
 /* Distinct validation sequences: fixed by a hash of the content, whatever the seed; streams have GM_DATA_STREAM_VALIDATION. */
 int64_t gm_data_validation_count(const gm_data *d);

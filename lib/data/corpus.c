@@ -271,11 +271,26 @@ static gm_status check_not_packed(const gm_file *file, gm_error *err) {
     return GM_OK;
 }
 
+/* A model's data without its tokenizer: ids may be read, text may not. They are taken as they are, with no BOS put before them. */
+static gm_status read_ids(gm_data *d, gm_corpus *c, gm_error *err) {
+    const uint8_t *text = c->file.data;
+    if (!gm_id_text_is(text, c->file.size))
+        return gm_fail(err, GM_EINVAL,
+                       "no tokenizer stands beside the model to read '%s' with; give --tokenizer FILE, or a file of token ids (numbers)",
+                       c->file.path);
+    d->bos = false;
+    gm_error inner = {.offset = -1};
+    gm_status status = make_grains(c, text, c->file.size, &inner);
+    if (status == GM_OK)
+        status = gm_id_text_read(c, text, c->file.size, &inner);
+    return status == GM_OK ? GM_OK : gm_fail_at(err, status, inner.offset, "'%s': %s", c->file.path, inner.msg);
+}
+
 static gm_status read_text(gm_data *d, gm_corpus *c, const gm_data_options *o, gm_error *err) {
     const gm_data_defaults *standard = gm_data_default_of(o->source);
     const char *kind = o->tokens ? o->tokens : standard->tokens;
     if (o->for_model && !o->tokenizer)
-        return gm_fail(err, GM_EINVAL, "no tokenizer stands beside the model to read '%s' with; give --tokenizer FILE", c->file.path);
+        return read_ids(d, c, err);
     if (strcmp(kind, "bytes") != 0 && !o->tokenizer)
         GM_TRY(check_not_packed(&c->file, err));
     size_t skip = c->file.size >= 3 && memcmp(c->file.data, "\xef\xbb\xbf", 3) == 0 ? 3 : 0; /* a byte order mark is no text */
@@ -330,20 +345,24 @@ static gm_status read_tokens(gm_data *d, gm_corpus *c, const gm_data_options *o,
     return GM_OK;
 }
 
-static gm_status too_short(gm_corpus *c, const gm_data_options *o, const gm_tokenizer *t, gm_error *err) {
+static const char *kind_of(const gm_data *d) {
+    return d->tokenizer ? gm_tokenizer_kind(d->tokenizer) : "ids";
+}
+
+static gm_status too_short(gm_corpus *c, const gm_data_options *o, const gm_data *d, gm_error *err) {
     long long tokens = (long long)c->grains[c->grain_count].token;
     bool found = false;
     int64_t context = GM_MIN(o->context, (int64_t)tokens);
     while (!found && context > 1) {
         context /= 2;
-        GM_TRY(make_split(c, context, !o->no_bos, &found, err));
+        GM_TRY(make_split(c, context, d->bos, &found, err));
     }
     if (!found)
         return gm_fail(err, GM_EFORMAT, "'%s' has %lld tokens (%s), too few to train and validate on; give a longer text", o->source,
-                       tokens, gm_tokenizer_kind(t));
+                       tokens, kind_of(d));
     return gm_fail(err, GM_EINVAL,
                    "'%s' has %lld tokens (%s), too few to train and validate on sequences of %lld; use --context %lld or a longer text",
-                   o->source, tokens, gm_tokenizer_kind(t), (long long)o->context, (long long)context);
+                   o->source, tokens, kind_of(d), (long long)o->context, (long long)context);
 }
 
 gm_status gm_corpus_open(gm_data *d, const gm_data_options *o, gm_error *err) {
@@ -364,17 +383,19 @@ gm_status gm_corpus_open(gm_data *d, const gm_data_options *o, gm_error *err) {
     if (!found && c->grains[c->grain_count].token > 0)
         GM_TRY(make_split(c, d->context, d->bos, &found, err));
     if (!found)
-        return too_short(c, o, d->tokenizer, err);
+        return too_short(c, o, d, err);
     if (!o->whole) {
         const gm_side *validation = &c->sides[true];
         d->validation_count = validation->runs[validation->count].windows;
         c->stride = coprime_stride(d->validation_count);
         d->train_tokens = (int64_t)c->sides[false].tokens;
-        d->bytes_per_token = (double)validation->bytes / (double)validation->tokens;
+        d->bytes_per_token = d->tokenizer ? (double)validation->bytes / (double)validation->tokens : 0;
     }
-    snprintf(d->identity, sizeof d->identity, "text %016llx, %llu tokens, %s %lld %016llx%s", (unsigned long long)c->hash,
-             (unsigned long long)c->grains[c->grain_count].token, gm_tokenizer_kind(d->tokenizer), (long long)d->tokenizer->vocab,
-             (unsigned long long)d->tokenizer->hash, d->bos ? ", bos" : "");
+    int n = snprintf(d->identity, sizeof d->identity, "text %016llx, %llu tokens, %s", (unsigned long long)c->hash,
+                     (unsigned long long)c->grains[c->grain_count].token, kind_of(d));
+    if (d->tokenizer)
+        snprintf(d->identity + n, sizeof d->identity - (size_t)n, " %lld %016llx%s", (long long)d->tokenizer->vocab,
+                 (unsigned long long)d->tokenizer->hash, d->bos ? ", bos" : "");
     return GM_OK;
 }
 
@@ -401,5 +422,7 @@ void gm_data_text(const gm_data *d, int64_t first, int64_t count, int32_t *ids) 
 gm_status gm_data_write_tokens(const gm_data *d, const char *path, gm_error *err) {
     if (!text_of(d))
         return gm_fail(err, GM_EUNSUPPORTED, "a stream has no end, so it makes no token file; give a text file");
+    if (!d->tokenizer)
+        return gm_fail(err, GM_EUNSUPPORTED, "a token file holds its tokenizer, and there is none; give one");
     return gm_token_file_write(d->source, d->tokenizer, path, err);
 }

@@ -72,6 +72,10 @@ static inline int32_t gm_corpus_token(const gm_corpus *c, int64_t i) {
                            : ((const int32_t *)c->tokens)[i];
 }
 
+/* A text of token ids (id_text.c): what there is without a tokenizer. c->grains are made; fills their tokens and c->tokens. */
+bool gm_id_text_is(const uint8_t *text, size_t size);
+gm_status gm_id_text_read(gm_corpus *c, const uint8_t *text, size_t size, gm_error *err);
+
 /* Token files (token_file.c). */
 bool gm_token_file_is(const gm_file *file);
 /* Takes c->file over: fills tokenizer, tokens, grains, hash. */

@@ -119,7 +119,7 @@ gm_status gm_model_eval(gm_model *m, const gm_data *data, const gm_eval_options 
     if (status != GM_OK)
         return status;
     double loss = e.sum / (double)e.scored, bytes_per_token = gm_data_bytes_per_token(data);
-    if (windows)
+    if (windows && gm_data_tokenizer(data))
         bytes_per_token = (double)gm_data_text_bytes(data) / (double)gm_data_text_tokens(data);
     *result = (gm_eval_result){.loss = loss,
                                .recipe_loss = windows ? e.recipe / e.weight : NAN,

@@ -286,14 +286,16 @@ static void test_report(void **state) {
         fail_msg("%s", err.msg);
     double losses[3] = {loss_of(m), mode_loss(q, GM_QUANT_SIMULATED), mode_loss(q, GM_QUANT_EXECUTED)};
     for (int spared = 0; spared < 2; spared++) {
-        gm_quant_report_options r = {.sensitivity = spared ? GM_SENSITIVITY_SPARED : GM_SENSITIVITY_ALONE, .batch = B, .sensitivity_sequences = B};
+        gm_quant_report_options r = {
+            .sensitivity = spared ? GM_SENSITIVITY_SPARED : GM_SENSITIVITY_ALONE, .batch = B, .sensitivity_sequences = B};
         if (gm_quantized_report(q, data, &r, NULL, NULL, &text, &err) != GM_OK)
             fail_msg("%s", err.msg);
         json_t *root = json_loads(text, 0, NULL), *list = json_object_get(json_object_get(root, "sensitivity"), "tensors");
         assert_true(fabs(number(root, "f32", "loss") - losses[0]) < 1e-6);
         assert_true(fabs(number(root, "simulated", "loss") - losses[1]) < 1e-6);
         assert_true(fabs(number(root, "executed", "loss") - losses[2]) < 1e-6);
-        /* matrices: 2 x 6, 5 gains, 2 tables; sites: 2 x (norm1 q k v scores weights pv attn_out residual1 norm2 ffn_act ffn_out block), 2 */
+        /* matrices: 2 x 6, 5 gains, 2 tables; sites: 2 x (norm1 q k v scores weights pv attn_out residual1 norm2 ffn_act ffn_out block), 2
+         */
         assert_int_equal(json_array_size(json_object_get(root, "tensors")), 12 + 5 + 2 + 26 + 2);
         assert_int_equal(json_array_size(list), 12 + 5 + 2 + 26 + 2);
         for (size_t i = 1; i < json_array_size(list); i++)

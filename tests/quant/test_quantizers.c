@@ -79,9 +79,11 @@ static void test_weight_grains(void **state) {
                         lo = fmin(lo, w[i * COLS + j]), hi = fmax(hi, w[i * COLS + j]);
                 naive_grid g = naive_of(q.bits, q.asymmetric, lo, hi);
                 double want = naive_round(w[r * COLS + k], g), got = y[r * COLS + k];
-                double between = fabs(w[r * COLS + k] / g.step - floor(w[r * COLS + k] / g.step) - 0.5); /* near a tie float may go either way */
+                double between =
+                    fabs(w[r * COLS + k] / g.step - floor(w[r * COLS + k] / g.step) - 0.5); /* near a tie float may go either way */
                 if (!(fabs(got - want) <= 1e-6 * (fabs(want) + 1) || (between < 1e-3 && fabs(got - want) <= 1.001 * g.step)))
-                    fail_msg("%d bits, grain %d, asymmetric %d: [%d, %d] is %.9g, want %.9g", q.bits, q.grain, q.asymmetric, r, k, got, want);
+                    fail_msg("%d bits, grain %d, asymmetric %d: [%d, %d] is %.9g, want %.9g", q.bits, q.grain, q.asymmetric, r, k, got,
+                             want);
             }
         }
     }
@@ -209,7 +211,8 @@ static void test_presets(void **state) {
     }
     assert_true(fabs(g.scale - scale) < 1e-8 && scale >= 0.00754 * 33 / 127);
     gm_quant_set_bits(&o, 4, 6);
-    assert_true(o.weights.bits == 4 && o.embeddings.bits == 4 && o.activations.bits == 6 && o.attention.bits == 6 && !o.head.bits && !o.kv.bits);
+    assert_true(o.weights.bits == 4 && o.embeddings.bits == 4 && o.activations.bits == 6 && o.attention.bits == 6 && !o.head.bits &&
+                !o.kv.bits);
 }
 
 /* A constant tensor has a grid (eps), on which 0 and the constant lie. */
@@ -455,8 +458,8 @@ static void test_dynamic_views(void **state) {
         int32_t x[2 * T], y[2 * T];
         double loss;
         gm_data_validation(data, 0, 2, x, y);
-        assert_int_equal(gm_model_forward_loss(check.plan.model, x, y, 2, T, &(gm_tap){.fn = check_view, .user = &check, .attention = i < 4},
-                                               &loss, NULL, NULL),
+        assert_int_equal(gm_model_forward_loss(check.plan.model, x, y, 2, T,
+                                               &(gm_tap){.fn = check_view, .user = &check, .attention = i < 4}, &loss, NULL, NULL),
                          GM_OK);
         assert_true(check.seen > 1000);
         gm_quant_plan_free(&check.plan);
@@ -509,9 +512,9 @@ static int teardown(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_weight_grains), cmocka_unit_test(test_searches), cmocka_unit_test(test_observed_search),
-        cmocka_unit_test(test_observed_ranges), cmocka_unit_test(test_presets), cmocka_unit_test(test_constants),
-        cmocka_unit_test(test_smooth), cmocka_unit_test(test_llm_int8), cmocka_unit_test(test_dynamic_views),
+        cmocka_unit_test(test_weight_grains),   cmocka_unit_test(test_searches), cmocka_unit_test(test_observed_search),
+        cmocka_unit_test(test_observed_ranges), cmocka_unit_test(test_presets),  cmocka_unit_test(test_constants),
+        cmocka_unit_test(test_smooth),          cmocka_unit_test(test_llm_int8), cmocka_unit_test(test_dynamic_views),
         cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
