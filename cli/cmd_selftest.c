@@ -176,7 +176,7 @@ static bool report_check(json_t *list, const char *isa, const char *what, double
 }
 
 static int selftest_run(const cli_command *command, void *arguments) {
-    static const char *const tables[] = {"ref", "avx2", "avx512", "avx512vnni", "avx512amx", "neon"};
+    static const char *const tables[] = {"ref", "avx2", "avx512", "avx512vnni", "avx512amx", "neon", "neondot"};
     const cli_common *common = arguments;
     json_t *list = json_array();
     bool passed = true;

@@ -14,7 +14,7 @@
 
 const cli_option cli_machine_options[] = {
     {"threads", "N", "worker threads", CLI_COUNT, offsetof(cli_common, threads), 1, 1024, "$OMP_NUM_THREADS, else all cores"},
-    {"isa", "NAME", "kernels to use: ref, avx2, avx512, avx512vnni, avx512amx, neon; only lowers what the processor has", CLI_TEXT,
+    {"isa", "NAME", "kernels to use: ref, avx2, avx512, avx512vnni, avx512amx, neon, neondot; only lowers what the processor has", CLI_TEXT,
      offsetof(cli_common, isa), 0, 0, "$GHOSTMAX_ISA, else the best"},
     {0}};
 const cli_option cli_quiet_options[] = {{"quiet", NULL, "no progress on stderr", CLI_FLAG, offsetof(cli_common, quiet), 0, 0, NULL}, {0}};

@@ -58,8 +58,8 @@ typedef struct gm_ctx gm_ctx;
 
 typedef struct gm_ctx_options {
     int threads;     /* 0: OMP_NUM_THREADS, else all cores */
-    const char *isa; /* "ref", "avx2", "avx512", "avx512vnni", "avx512amx", "neon"; only lowers what the CPU has; NULL: $GHOSTMAX_ISA, else
-                        the best */
+    const char *isa; /* "ref", "avx2", "avx512", "avx512vnni", "avx512amx", "neon", "neondot"; only lowers what the CPU has; NULL:
+                        $GHOSTMAX_ISA, else the best */
 } gm_ctx_options;
 
 /* gm_ctx_create -- choose the kernel table once from CPUID and XGETBV. Immutable afterwards, so threads may share it. "avx2" also caps

@@ -57,10 +57,13 @@ static int highest_level(void) {
 
 #elif defined(__aarch64__)
 
-static const gm_kernels *const family[] = {&gm_kernels_ref, &gm_kernels_neon};
+#include <sys/auxv.h>
+
+static const gm_kernels *const family[] = {&gm_kernels_ref, &gm_kernels_neon, &gm_kernels_neondot};
 
 static int highest_level(void) {
-    return 1; /* NEON is part of the base architecture */
+    enum { DOT_PRODUCT = 1 << 20 };                   /* HWCAP_ASIMDDP */
+    return getauxval(AT_HWCAP) & DOT_PRODUCT ? 2 : 1; /* NEON itself is part of the base architecture */
 }
 
 #else

@@ -25,12 +25,13 @@ typedef struct gm_kernels {
 } gm_kernels;
 
 /* those of this processor's family exist */
-extern const gm_kernels gm_kernels_ref, gm_kernels_avx2, gm_kernels_avx512, gm_kernels_avx512vnni, gm_kernels_avx512amx, gm_kernels_neon;
+extern const gm_kernels gm_kernels_ref, gm_kernels_avx2, gm_kernels_avx512, gm_kernels_avx512vnni, gm_kernels_avx512amx, gm_kernels_neon,
+    gm_kernels_neondot;
 
 /* The tables that this machine can run, slowest (ref) first; NULL past the end. CPUID and XGETBV decide. */
 const gm_kernels *gm_kernels_at(int level);
-/* isa: "ref", "avx2", "avx512", "avx512vnni", "avx512amx", "neon", or NULL for the best. It only lowers: asking for more than the machine
- * has gives the best it has. NULL when the word is not one of this processor family's. */
+/* isa: "ref", "avx2", "avx512", "avx512vnni", "avx512amx", "neon", "neondot", or NULL for the best. It only lowers: asking for more than
+ * the machine has gives the best it has. NULL when the word is not one of this processor family's. */
 const gm_kernels *gm_kernels_select(const char *isa);
 
 #endif

@@ -625,6 +625,25 @@ static inline v_f32 v_load_u8(const uint8_t *p) {
     memcpy(&bytes, p, VW);
     return vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(bytes))));
 }
+#if defined(__ARM_FEATURE_DOTPROD)
+/* The product is of signed bytes: a - 128 takes a's place, and vi_dot4_rest is what that leaves out, per column, to be doubled. */
+#define VI_DOT4_RESTS 1
+typedef int8x16_t v_s8, v_u8;
+static inline v_s8 vs_load(const int8_t *p) {
+    return vld1q_s8(p);
+}
+static inline v_u8 vu_set4(const uint8_t *p) {
+    uint32_t quad;
+    memcpy(&quad, p, 4);
+    return vreinterpretq_s8_u32(vdupq_n_u32(quad ^ 0x80808080u));
+}
+static inline v_i32 vi_dot4(v_i32 sum, v_u8 a, v_s8 b) {
+    return vdotq_s32(sum, a, b);
+}
+static inline v_i32 vi_dot4_rest(v_i32 sum, v_s8 b) {
+    return vdotq_s32(sum, vdupq_n_s8(64), b);
+}
+#else
 typedef struct v_s8 {
     int16x8_t even, odd;
 } v_s8;
@@ -646,12 +665,21 @@ static inline v_u8 vu_opaque(v_u8 a) {
 static inline v_i32 vi_dot4(v_i32 sum, v_u8 a, v_s8 b) {
     return vpadalq_s16(vpadalq_s16(sum, vmulq_s16(a.even, b.even)), vmulq_s16(a.odd, b.odd));
 }
+#endif
 
 #else
 #error "simd.h needs AVX-512, AVX2 or NEON; the reference table needs no vectors"
 #endif
 
 /* ---- the same for every instruction set ---------------------------------------------------------------------------- */
+
+#if !defined(VI_DOT4_RESTS)
+#define VI_DOT4_RESTS 0
+static inline v_i32 vi_dot4_rest(v_i32 sum, v_s8 b) {
+    (void)b;
+    return sum;
+}
+#endif
 
 /* The next n elements, as far as a vector holds them: loads and stores of loops that end in part of a vector. */
 static inline v_f32 v_load_n(const float *p, int64_t n, float fill) {

@@ -93,7 +93,7 @@ static inline gm_ctx *context_of(const char *isa, int threads) {
     return NULL;
 }
 
-static const char *const every_isa[] = {"ref", "avx2", "avx512", "avx512vnni", "avx512amx", "neon"};
+static const char *const every_isa[] = {"ref", "avx2", "avx512", "avx512vnni", "avx512amx", "neon", "neondot"};
 
 /* Weights large enough that attention is far from uniform and clips bite. */
 static inline void weights_fill(gm_model *m, uint64_t seed) {
