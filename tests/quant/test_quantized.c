@@ -161,13 +161,11 @@ static void test_decoding(void **state) {
     gm_quant_options o = options_of(1);
     o.attention = (gm_quantizer){0};
     o.attention_input = true;
-    o.kv = (gm_quantizer){.bits = 8, .grain = GM_GRAIN_HEAD, .asymmetric = true};
-    gm_quantized *q;
-    gm_error err;
-    if (gm_quantized_make(&q, m, data, &o, &err) != GM_OK)
-        fail_msg("%s", err.msg);
     for (int mode = 0; mode < 2; mode++) {
-        if (gm_quantized_mode(q, (gm_quant_mode)mode, &err) != GM_OK)
+        gm_quantized *q;
+        gm_error err;
+        o.kv = (gm_quantizer){.bits = 8, .grain = mode ? GM_GRAIN_TENSOR : GM_GRAIN_HEAD, .range = GM_RANGE_RUNNING, .asymmetric = true};
+        if (gm_quantized_make(&q, m, data, &o, &err) != GM_OK || gm_quantized_mode(q, (gm_quant_mode)mode, &err) != GM_OK)
             fail_msg("%s", err.msg);
         gm_model *r = gm_quantized_model(q);
         int32_t x[T], y[T];
@@ -184,8 +182,8 @@ static void test_decoding(void **state) {
                 fail_msg("mode %d: logit %lld is %g, decoded %g", mode, (long long)v, (double)whole[v], (double)last[v]);
         }
         gm_decoder_free(d);
+        gm_quantized_free(q);
     }
-    gm_quantized_free(q);
     gm_model_free(m);
 }
 

@@ -310,59 +310,55 @@ typedef struct decomposition {
     const gm_model *f32;
     gm_quant_plan plan;
     float *input; /* what entered the layer before rounding */
-    int layers;
+    int products;
 } decomposition;
 
-static void keep_input(void *user, const gm_tap_view *v) {
-    decomposition *d = user;
-    if (v->site == GM_SITE_NORM1 && v->layer == 1) {
-        for (int64_t r = 0; r < v->rows; r++)
-            memcpy(d->input + r * v->cols, v->x + r * v->stride, (size_t)v->cols * sizeof(float));
-    }
-    gm_quant_view_simulate(&d->plan, v);
-}
-
-static void check_product(void *user, int weight, int layer, float *y, int64_t ys, const float *x, int64_t xs, int64_t R) {
-    decomposition *d = user;
+/* Rows first .. first + v->cols of the layer's output, which q, k and v are, against the decomposition of what entered it. */
+static void check_product(decomposition *d, const gm_tap_view *v, int64_t first) {
     const gm_model *m = d->plan.model;
-    const gm_param *p = &m->params[m->slot_index[layer][weight]];
-    const gm_linear_input *in = gm_linear_inputs;
-    while (in->weight != weight)
-        in++;
-    gm_linear_fwd(ctx, y, ys, x, xs, m->weights + p->offset, gm_model_weight(m, in->bias, layer), R, p->cols, p->rows);
-    if (weight != GM_P_WQKV || layer != 1)
-        return;
-    const gm_outlier_columns *o = &d->plan.outliers[layer * GM_LINEAR_INPUTS];
-    const float *w = d->f32->weights + p->offset;
+    const gm_param *p = &m->params[m->slot_index[1][GM_P_WQKV]];
+    const gm_outlier_columns *o = &d->plan.outliers[GM_LINEAR_INPUTS];
+    const float *w = d->f32->weights + p->offset + first * p->cols, *b = gm_model_weight(m, GM_P_BQKV, 1);
     bool kept[64] = {false};
     for (int64_t i = 0; i < o->count; i++)
         kept[o->column[i]] = true;
     assert_true(o->count > 0 && o->count < p->cols);
     double largest = 0, worst = 0;
-    for (int64_t r = 0; r < R; r++) {
+    for (int64_t r = 0; r < v->rows; r++) {
         double x_max = 0;
         for (int64_t c = 0; c < p->cols; c++)
             x_max = kept[c] ? x_max : fmax(x_max, fabs((double)d->input[r * p->cols + c]));
-        for (int64_t j = 0; j < p->rows; j++) {
+        for (int64_t j = 0; j < v->cols; j++) {
             double w_max = 0, float_part = 0, integer_part = 0;
             for (int64_t c = 0; c < p->cols; c++)
                 w_max = kept[c] ? w_max : fmax(w_max, fabs((double)w[j * p->cols + c]));
             for (int64_t c = 0; c < p->cols; c++) {
-                double a = d->input[r * p->cols + c], b = w[j * p->cols + c];
+                double x = d->input[r * p->cols + c], y = w[j * p->cols + c];
                 if (kept[c])
-                    float_part += a * b;
+                    float_part += x * y;
                 else /* absmax, row of X times row of W: real integers */
-                    integer_part += nearbyint(a * 127 / x_max) * nearbyint(b * 127 / w_max);
+                    integer_part += nearbyint(x * 127 / x_max) * nearbyint(y * 127 / w_max);
             }
-            double want = float_part + integer_part * (x_max / 127) * (w_max / 127);
-            want += gm_model_weight(m, in->bias, layer) ? gm_model_weight(m, in->bias, layer)[j] : 0;
+            double want = float_part + integer_part * (x_max / 127) * (w_max / 127) + (b ? b[first + j] : 0);
             largest = fmax(largest, fabs(want));
-            worst = fmax(worst, fabs(want - y[r * ys + j]));
+            worst = fmax(worst, fabs(want - v->x[r * v->stride + j]));
         }
     }
     if (!(worst <= 1e-2 * largest && worst > 0)) /* a tie may round the other way: one of 127 steps of one product */
         fail_msg("worst difference %g of %g", worst, largest);
-    d->layers++;
+    d->products++;
+}
+
+static void keep_input(void *user, const gm_tap_view *v) {
+    decomposition *d = user;
+    const gm_model_config *c = &d->f32->cfg;
+    if (v->site == GM_SITE_NORM1 && v->layer == 1) {
+        for (int64_t r = 0; r < v->rows; r++)
+            memcpy(d->input + r * v->cols, v->x + r * v->stride, (size_t)v->cols * sizeof(float));
+    }
+    if (v->layer == 1 && (v->site == GM_SITE_Q || v->site == GM_SITE_K || v->site == GM_SITE_V))
+        check_product(d, v, v->site == GM_SITE_Q ? 0 : (c->heads + (v->site == GM_SITE_V ? c->kv_heads : 0)) * c->head_dim);
+    gm_quant_view_simulate(&d->plan, v);
 }
 
 static void test_llm_int8(void **state) {
@@ -384,16 +380,13 @@ static void test_llm_int8(void **state) {
     }
     assert_true(three && seventeen);
     d.input = gm_alloc((size_t)(4 * T * m->cfg.width), sizeof(float));
-    gm_linear_provider linears = {.fn = check_product, .user = &d};
-    d.plan.model->linear = &linears;
     int32_t x[4 * T], y[4 * T];
     double loss, f32;
     gm_data_validation(data, 0, 4, x, y);
     assert_int_equal(gm_model_forward_loss(d.plan.model, x, y, 4, T, &(gm_tap){.fn = keep_input, .user = &d}, &loss, NULL, NULL), GM_OK);
-    assert_int_equal(d.layers, 1);
+    assert_int_equal(d.products, 3);
     assert_int_equal(gm_model_loss(m, x, y, 4, T, &f32, NULL, NULL), GM_OK);
     double with = fabs(loss - f32);
-    d.plan.model->linear = NULL;
     gm_quant_plan_free(&d.plan);
     o.outlier_threshold = 1e30; /* the same without the columns: the outliers spoil the rest */
     assert_int_equal(gm_quant_simulated_loss(m, data, &o, &loss, &f32, NULL), GM_OK);
