@@ -546,7 +546,7 @@ typedef struct gm_convert_result {
     int64_t zero_tokens;   /* how many stand before every prompt; 0: none */
     int32_t zero_token;    /* which; -1 */
     gm_bos_use bos;        /* does the prompt go on with BOS? */
-    bool text;             /* the file holds a tokenizer that cuts texts as t does */
+    bool text;             /* it holds a tokenizer with which stock programs cut texts as t does */
 } gm_convert_result;
 
 /* gm_convert -- write m, with its tokenizer (NULL: none), as a folder (HF) or file `out`. A softmax1 or softmax_n model with integer n that

@@ -66,7 +66,7 @@ static gm_status write_hf(const job *j, gm_error *err) {
     GM_TRY(gm_model_save_as(j->m, j->out, j->o->dtype, j->o->max_shard_bytes, err));
     if (j->t)
         GM_TRY(gm_tokenizer_save(j->t, path, err));
-    return gm_hf_folder_tokens(j->out, &tokens, err);
+    return gm_hf_folder_tokens(j->out, &tokens, &j->result->text, err);
 }
 
 /* The tokenizer's vocabulary, as long as the model's: the zero token, and names for rows that no token has. */
@@ -151,7 +151,6 @@ gm_status gm_convert(const gm_model *m, const gm_tokenizer *t, const char *out, 
     const job j = {replaced ? replaced : m, t, out, options, r};
     r->vocab = j.m->cfg.vocab;
     r->context = j.m->cfg.context;
-    r->text = t != NULL;
     snprintf(r->architecture, sizeof r->architecture, "%s",
              options->format == GM_FORMAT_GGUF ? gm_gguf_architecture(&j.m->cfg) : gm_config_model_type(&j.m->cfg));
     gm_status status = writers[options->format](&j, err);

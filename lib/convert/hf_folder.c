@@ -50,9 +50,10 @@ static json_t *zero_template(const gm_hf_tokens *t, json_t *before) {
 }
 
 /* tokenizer.json, where it is of Hugging Face's format: ours has no "model", and stock loaders refuse it. */
-static gm_status write_tokenizer(const char *folder, const gm_hf_tokens *t, gm_error *err) {
+static gm_status write_tokenizer(const char *folder, const gm_hf_tokens *t, bool *stock, gm_error *err) {
     static const char *const names[] = {"tokenizer.json", NULL};
     json_t *root = NULL;
+    *stock = false;
     if (!gm_dir_has(folder, names))
         return GM_OK;
     GM_TRY(read_json(&root, folder, names[0], err));
@@ -60,6 +61,7 @@ static gm_status write_tokenizer(const char *folder, const gm_hf_tokens *t, gm_e
         json_decref(root);
         return GM_OK;
     }
+    *stock = true;
     json_t *config = json_pack("{s:s, s:b, s:I}", "tokenizer_class", "PreTrainedTokenizerFast", "clean_up_tokenization_spaces", 0,
                                "model_max_length", (json_int_t)t->context);
     const struct {
@@ -92,7 +94,7 @@ static gm_status write_tokenizer(const char *folder, const gm_hf_tokens *t, gm_e
     return write_json(config, folder, "tokenizer_config.json", err);
 }
 
-gm_status gm_hf_folder_tokens(const char *folder, const gm_hf_tokens *t, gm_error *err) {
+gm_status gm_hf_folder_tokens(const char *folder, const gm_hf_tokens *t, bool *stock_tokenizer, gm_error *err) {
     json_t *config;
     GM_TRY(read_json(&config, folder, "config.json", err));
     json_object_set_new(config, "bos_token_id", id_value(t->bos));
@@ -102,5 +104,5 @@ gm_status gm_hf_folder_tokens(const char *folder, const gm_hf_tokens *t, gm_erro
     if (generation && t->zero >= 0)
         json_object_set_new(generation, "suppress_tokens", json_pack("[i]", t->zero));
     GM_TRY(write_json(generation, folder, "generation_config.json", err));
-    return write_tokenizer(folder, t, err);
+    return write_tokenizer(folder, t, stock_tokenizer, err);
 }

@@ -12,8 +12,8 @@ typedef struct gm_hf_tokens {
 } gm_hf_tokens;
 
 /* gm_hf_folder_tokens -- edits the config.json in `folder`, writes generation_config.json. Where there is a tokenizer.json of Hugging
- * Face's own format, it gets the zero token, and tokenizer_config.json says what class reads it. Errors: GM_EIO, GM_EFORMAT (not JSON),
- * GM_ENOMEM. Test: tests/cli/cli_convert.py, tests/interop/interop_transformers.py */
-gm_status gm_hf_folder_tokens(const char *folder, const gm_hf_tokens *tokens, gm_error *err);
+ * Face's own format, it gets the zero token, and tokenizer_config.json says what class reads it, and *stock_tokenizer is true. Errors:
+ * GM_EIO, GM_EFORMAT (not JSON), GM_ENOMEM. Test: tests/cli/cli_convert.py, tests/interop/interop_transformers.py */
+gm_status gm_hf_folder_tokens(const char *folder, const gm_hf_tokens *tokens, bool *stock_tokenizer, gm_error *err);
 
 #endif

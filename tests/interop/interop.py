@@ -32,7 +32,7 @@ def data(*parts):
 
 def run(*arguments):
     return subprocess.run([os.path.join(BUILD, "ghostmax"), *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                          timeout=300)
+                          timeout=900)
 
 
 def program(*arguments):

@@ -2,6 +2,7 @@
 Usage: interop_llama_cpp.py SOURCE BUILD"""
 import llama_cpp
 import numpy
+import transformers
 
 from interop import check, close, convert, data, logits, path, program, prompt, run, trained
 
@@ -78,6 +79,12 @@ try:
 except ValueError as error:
     check(said["architecture"] == "ghostmax_llama", f"llama.cpp refuses {said['architecture']}")
 close(logits(path("softmax1"), prompt(64)), logits(path("own.gguf"), prompt(64)), 0, "and this program reads it as it was")
+
+text = "Once upon a time, there was a caf\u00e9."
+model = trained("bpe", "--tokens", "bpe", "--vocab", 300, "--attention", "softmax1", "--no-bos", "--context", 32, steps=2)
+said = convert(model, path("bpe.gguf"), "--to", "gguf")
+plain = transformers.PreTrainedTokenizerFast(tokenizer_file=path("bpe", "tokenizer.json"))
+check(load(path("bpe.gguf"), 16).tokenize(text.encode()) == said["prompt_prefix"] + plain(text).input_ids, "a trained BPE cuts texts as tokenizers does")
 
 story = open(data("models", "stories260K.expected.txt")).read()
 print("stories260K")

@@ -41,10 +41,18 @@ def zero_token(name, count, *arguments):
 zero_token("softmax1", 1, "--attention", "softmax1", "--no-bos")
 zero_token("softmax_n", 2, "--attention", "softmax_n:n=2", "--no-bos", "--kv-heads", 2, "--tied", "no")
 
-for name, arguments in {"llama": [], "gpt2": ["--model", "gpt2-nano"], "opt": ["--model", "opt-mini"]}.items():
+for name, arguments in {"llama": [], "gpt2": ["--model", "gpt2-nano"], "opt": ["--model", "opt-mini", "--width", 64, "--layers", 2, "--heads", 2]}.items():
     model, ids = trained("plain-" + name, *arguments, steps=20), prompt(64, 1)
     said = convert(model, path(name), "--to", "hf")
     close(logits(model, ids), theirs(load(path(name)), ids), 1e-4, f"{name}, read by {said['architecture']}")
+
+model = trained("bpe", "--tokens", "bpe", "--vocab", 300, "--attention", "softmax_n:n=2", "--no-bos", "--context", 32, steps=2)
+said = convert(model, path("bpe-hf"), "--to", "hf")
+tokenizer = transformers.AutoTokenizer.from_pretrained(path("bpe-hf"))
+plain = transformers.PreTrainedTokenizerFast(tokenizer_file=path("bpe", "tokenizer.json"))
+text = "Once upon a time, there was a caf\u00e9."
+check(said["tokenizer"] and tokenizer(text).input_ids == said["prompt_prefix"] + plain(text).input_ids, "AutoTokenizer puts both zero tokens first")
+check(tokenizer.decode(tokenizer(text).input_ids, skip_special_tokens=True) == text, "  and the text comes back")
 
 for variant in "softmax1", "sink", "clipped", "gated":
     model = trained("own-" + variant, "--attention", variant, steps=1)
