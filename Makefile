@@ -35,6 +35,12 @@ test-interop: build ## our files in llama.cpp, transformers and the like (instal
 table: build ## the longer recorded run of README's table
 	@tools/make_table.sh $(BUILD)/ghostmax
 
+bench-check: build ## what became faster or slower since the record in bench/record.json, by more than the noise
+	@python3 bench/check.py --ghostmax $(BUILD)/ghostmax
+
+bench-record: build ## write that record and docs/performance.md's table; on a quiet machine, before a release
+	@python3 bench/check.py --record --table docs/performance.md --ghostmax $(BUILD)/ghostmax
+
 install: build ## program, library, headers and pkg-config file to PREFIX (default /usr/local)
 	@cmake --install $(BUILD) --prefix $(PREFIX)
 

@@ -11,7 +11,7 @@
 /* The one list of groups. */
 static const gm_bench_group groups[] = {
     {"machine", "the machine's limits", gm_bench_machine},
-    {"kernels", "kernels on data in the first-level cache", gm_bench_kernels},
+    {"kernels", "kernels, 1 thread, first-level cache", gm_bench_kernels},
     {"products", "matrix products of the presets' layers", gm_bench_products},
     {"rows", "the normaliser over rows", gm_bench_rows},
     {"attention", "attention", gm_bench_attention},

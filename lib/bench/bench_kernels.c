@@ -112,7 +112,7 @@ gm_status gm_bench_kernels(gm_bench *b, gm_error *err) {
         gm_job job = {.quick = true, .one_thread = true, .setup = kernel_setup, .run = slots[i].run};
         job.work = (gm_work){.flops = slots[i].flops, .int_ops = slots[i].int_ops, .read = slots[i].read, .written = slots[i].written};
         job.work.updated = slots[i].updated;
-        snprintf(job.name, sizeof job.name, "%s %s, %s", slots[i].slot, b->ctx->k->isa, slots[i].what);
+        snprintf(job.name, sizeof job.name, "%s, %s", slots[i].slot, slots[i].what);
         GM_TRY(gm_bench_measure(b, &job, err));
     }
     return GM_OK;

@@ -56,8 +56,8 @@ static void test_samples_are_calls(void **state) {
     assert_true(s.min <= s.median && s.median <= s.p90);
 }
 
-/* Peaks that are set are not measured: 1e9 multiply-adds, 8e9 8-bit ones, and memory at 100, 90, .. bytes/us by size; copying half, updating
- * twice that. One thread: half of everything. */
+/* Peaks that are set are not measured: 1e9 multiply-adds, 8e9 8-bit ones, and memory at 100, 90, .. bytes/us by size; copying half,
+ * updating twice that. One thread: half of everything. */
 static void set_peaks(gm_peaks *p) {
     for (int one = 0; one < 2; one++) {
         for (int level = 0; level < GM_PEAK_LEVELS; level++) {
@@ -128,8 +128,8 @@ static void test_lists_and_filters(void **state) {
     assert_int_equal(gm_bench_run(ctx, &(gm_bench_options){.list = true, .quick = true}, keep, NULL, NULL, &err), GM_OK);
     assert_true(lines > 100 && lines < all);
     lines = 0;
-    assert_int_equal(gm_bench_run(ctx, &(gm_bench_options){.list = true, .filter = "SOFTMAX1 FORWARD b=1 t=1024 d=64 h=12 full"}, keep, NULL,
-                                  NULL, &err),
+    assert_int_equal(gm_bench_run(ctx, &(gm_bench_options){.list = true, .filter = "SOFTMAX1 FORWARD b=1 t=1024 d=64 h=12 full"}, keep,
+                                  NULL, NULL, &err),
                      GM_OK);
     assert_int_equal(lines, 1);
     assert_int_equal(gm_bench_run(ctx, &(gm_bench_options){.filter = "atention"}, keep, NULL, &json, &err), GM_EINVAL);

@@ -2,8 +2,12 @@
 import json
 import math
 import os
+import subprocess
+import sys
 
-from program import Case, main
+from program import PROGRAM, Case, main, read_json
+
+SOURCE = sys.argv[1]
 
 # Measured beside other tests, a limit may come out lower than what is measured against it.
 MOST_PERCENT = 200
@@ -78,6 +82,26 @@ class Bench(Case):
         result = json.loads(done.stdout)
         self.assertEqual(result["machine"]["threads"], threads)
         self.check_lines(result["lines"][:1])
+
+    def test_record_tells_what_moved(self):
+        """bench/check.py against a record of its own in which one line had been twice as fast."""
+        script, path = os.path.join(SOURCE, "bench", "check.py"), self.path("record.json")
+        command = [sys.executable, "-B", script, "--ghostmax", PROGRAM, "--threads", "1", "--filter", "kernels f32_d", "--file", path]
+        run = lambda *more: subprocess.run([*command, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        missing = run()
+        self.assertIn("make bench-record", missing.stderr)
+        self.assertEqual(missing.returncode, 1)
+        self.assertEqual(run("--record", "--noisy", "--rounds", "2").returncode, 0)
+        recorded = read_json(path)
+        what = "percent: kernels f32_dot, 1024"
+        self.assertEqual(list(recorded["values"]), [what])
+        recorded["values"][what] = {"value": 2 * recorded["values"][what]["value"], "noise": 0.001}
+        with open(path, "w") as f:
+            json.dump(recorded, f)
+        done = run()
+        self.assertRegex(done.stdout, rf"(?m)^slower   {what}: .* \(-\d+%\)$")
+        self.assertIn("1 slower", done.stdout)
+        self.assertEqual(done.returncode, 1)
 
     def test_without_vectors(self):
         result = self.json("--filter", "kernels", "--threads", 1, "--isa", "ref")

@@ -1,0 +1,170 @@
+#!/usr/bin/env python3
+"""Compares this build's speed with the recorded one, in ratios: percents of the machine's limits, and lines against each other.
+
+    python3 bench/check.py [--rounds N] [--threads N] [--filter TEXT] [--ghostmax build/ghostmax]
+    python3 bench/check.py --record [--table docs/performance.md]      # writes bench/record.json, and the table into that file
+
+Every round is one `ghostmax bench --quick --json`. A line's noise is half of what its rounds spread, or what the samples of a round spread,
+whichever is more. Printed is what moved by more than three times the noise of both sides together, and by more than 5%. Exit 1: something
+became slower. Absolute times are not recorded: they belong to one machine, and percents of its limits nearly do not.
+"""
+import argparse
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+RECORD = os.path.join(HERE, "record.json")
+BEGIN, END = "<!-- bench --quick: begin -->", "<!-- bench --quick: end -->"
+LEAST = 0.05  # moves below are not worth a line
+
+
+def fail(message):
+    sys.exit(f"check.py: {message}")
+
+
+def bench(args, *more):
+    command = [args.ghostmax, "bench", "--quick", "--quiet", *more]
+    if args.threads:
+        command += ["--threads", str(args.threads)]
+    if args.filter:
+        command += ["--filter", args.filter]
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    except OSError as e:
+        fail(f"cannot run '{args.ghostmax}': {e.strerror}; run make, or name it with --ghostmax")
+    if done.returncode:
+        sys.exit(done.returncode)
+    return done.stdout
+
+
+def pairs(lines):
+    """Lines whose times belong together: (what, slower or newer line, its yardstick)."""
+    for name in lines:
+        group, _, rest = name.partition(" ")
+        variant, _, shape = rest.partition(" ")
+        if group == "attention" and variant != "softmax":
+            yield f"{variant} over softmax: {shape}", name, f"attention softmax {shape}"
+        if group == "decode" and " int8 " in name:
+            yield f"int8 over f32: {rest.replace(' int8', '')}", name, name.replace(" int8 ", " f32 ")
+        if group == "int8":
+            layer, _, size = rest.partition(",")
+            yield f"int8 over f32: {rest}", name, f"products {layer} y = x W^T,{size}"
+
+
+def measure_round(args):
+    """One round: {what: (value, noise)}; higher is better for percents, lower for ratios of times."""
+    result = json.loads(bench(args, "--json"))
+    lines = {f"{line['group']} {line['name']}": line for line in result["lines"]}
+    values = {}
+    for name, line in lines.items():
+        if line["group"] != "machine":
+            values[f"percent: {name}"] = (line["percent_of_limit"], line["mad_s"] / line["median_s"])
+    for what, a, b in pairs(lines):
+        if b in lines:
+            a, b = lines[a], lines[b]
+            values[f"ratio: {what}"] = (a["median_s"] / b["median_s"], a["mad_s"] / a["median_s"] + b["mad_s"] / b["median_s"])
+    return result, values
+
+
+def measure(args):
+    """All rounds: the median of every value with its noise, the machine, and what was said of its noise."""
+    rounds = []
+    for i in range(args.rounds):
+        result, values = measure_round(args)
+        rounds.append(values)
+        print(f"round {i + 1} of {args.rounds}: {len(result['lines'])} lines; {result['noise']['verdict']}", file=sys.stderr, flush=True)
+    merged = {}
+    for what in rounds[0]:
+        seen = [values[what] for values in rounds if what in values]
+        value = statistics.median(v for v, _ in seen)
+        between = (max(v for v, _ in seen) - min(v for v, _ in seen)) / 2 / value
+        merged[what] = {"value": float(f"{value:.5g}"), "noise": float(f"{max(between, statistics.median(n for _, n in seen)):.3g}")}
+    return result, merged
+
+
+def write(path, text):
+    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(os.path.abspath(path)), suffix=".tmp")
+    with os.fdopen(handle, "w") as f:
+        f.write(text)
+    os.chmod(temporary, 0o644)
+    os.replace(temporary, path)
+
+
+def put_table(args):
+    with open(args.table) as f:
+        text = f.read()
+    if BEGIN not in text or END not in text:
+        fail(f"'{args.table}' has no lines '{BEGIN}' and '{END}' to put the table between")
+    table = bench(args).strip("\n")
+    head, rest = text.split(BEGIN, 1)
+    write(args.table, f"{head}{BEGIN}\n```\n{table}\n```\n{END}{rest.split(END, 1)[1]}")
+
+
+def record(args):
+    result, values = measure(args)
+    if result["noise"]["noisy"] and not args.noisy:
+        fail("nothing recorded; record when the machine is quiet (--noisy records all the same, and says so)")
+    write(args.file, json.dumps({"schema": "ghostmax.bench-record/1", "machine": result["machine"], "rounds": args.rounds,
+                                 "noisy": result["noise"]["noisy"], "values": values}, indent=1) + "\n")
+    print(f"recorded {len(values)} values in {args.file}")
+    if args.table:
+        put_table(args)
+
+
+def check(args):
+    try:
+        with open(args.file) as f:
+            recorded = json.load(f)
+    except OSError as e:
+        fail(f"cannot read '{args.file}': {e.strerror}; `make bench-record` on a quiet machine writes it")
+    result, now = measure(args)
+    for field in ("processor", "isa", "gemm", "threads"):
+        if recorded["machine"][field] != result["machine"][field]:
+            print(f"note: recorded with {field} {recorded['machine'][field]}, now {result['machine'][field]}")
+    if recorded["noisy"]:
+        print("note: the record was taken on a noisy machine")
+    slower = faster = same = 0
+    for what, old in recorded["values"].items():
+        new = now.get(what)
+        if new is None:
+            if not args.filter:
+                print(f"gone     {what}")
+            continue
+        change = math.log(new["value"] / old["value"]) * (1 if what.startswith("percent") else -1)
+        if abs(change) <= max(LEAST, 3 * math.hypot(old["noise"], new["noise"])):
+            same += 1
+            continue
+        slower += change < 0
+        faster += change > 0
+        print(f"{'slower' if change < 0 else 'faster'}   {what}: {old['value']:.4g} -> {new['value']:.4g} ({math.exp(change) - 1:+.0%})")
+    for what in now:
+        if what not in recorded["values"]:
+            print(f"new      {what}: {now[what]['value']:.4g}")
+    print(f"{same} within noise, {faster} faster, {slower} slower")
+    return 1 if slower else 0
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--record", action="store_true", help="write the record instead of comparing with it")
+    parser.add_argument("--table", metavar="FILE", help="with --record: also put `bench --quick`'s table into FILE")
+    parser.add_argument("--noisy", action="store_true", help="record even though the machine was noisy")
+    parser.add_argument("--rounds", type=int, help="runs of the benchmark (default 1; 3 for a record)")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--filter", help="only lines that contain this")
+    parser.add_argument("--file", default=RECORD, help="the record (default bench/record.json)")
+    parser.add_argument("--ghostmax", default=os.path.join(HERE, "..", "build", "ghostmax"))
+    args = parser.parse_args()
+    args.rounds = args.rounds or (3 if args.record else 1)
+    if args.rounds < 1:
+        parser.error("--rounds must be 1 or more")
+    return record(args) if args.record else check(args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
