@@ -80,18 +80,18 @@ static bool is_control(int32_t c) {
 }
 
 static void apply_to_character(gm_rewrite_kind kind, int32_t c, gm_text *out) {
-    utf8proc_category_t category;
     switch (kind) {
     case GM_REWRITE_LOWER:
-        put_char(out, c == 0x130 ? 'i' : utf8proc_tolower(c));
+        put_char(out, c == 0x130 ? 'i' : gm_char_lower(c));
         if (c == 0x130) /* the one character whose lower case is two */
             put_char(out, 0x307);
         break;
     case GM_REWRITE_DROP_MARKS:
+        if (!gm_char_is_mark(c))
+            put_char(out, c);
+        break;
     case GM_REWRITE_DROP_NONSPACING:
-        category = !gm_char_has_category(c) ? UTF8PROC_CATEGORY_LO : c == 0x1734 /* once */ ? UTF8PROC_CATEGORY_MN : utf8proc_category(c);
-        if (category != UTF8PROC_CATEGORY_MN &&
-            (kind == GM_REWRITE_DROP_NONSPACING || (category != UTF8PROC_CATEGORY_MC && category != UTF8PROC_CATEGORY_ME)))
+        if (c != 0x1734 /* which was one once */ && (utf8proc_category(c) != UTF8PROC_CATEGORY_MN || !gm_char_has_category(c)))
             put_char(out, c);
         break;
     case GM_REWRITE_CLEAN:

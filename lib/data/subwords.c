@@ -26,6 +26,7 @@ void gm_subwords_free(gm_subwords *s) {
     gm_trie_free(&s->pieces);
     gm_trie_free(&s->inner);
     gm_trie_free(&s->verbatim);
+    gm_trie_free(&s->verbatim_raw);
     gm_free(s->pairs);
     gm_free(s->merges);
     free(s->inner_prefix);
@@ -234,7 +235,7 @@ gm_status gm_subwords_ready(gm_tokenizer *t, uint64_t *hash, gm_error *err) {
         return gm_fail_memory(err, (size_t)s->added_count * sizeof *s->added);
     s->local = is_local(s);
     GM_TRY(make_printed(t, err));
-    if (s->pieces.failed || s->inner.failed || s->verbatim.failed)
+    if (s->pieces.failed || s->inner.failed || s->verbatim.failed || s->verbatim_raw.failed)
         return gm_fail_memory(err, t->pool.size * 8);
     hash_steps(s, hash);
     int numbers[] = {s->model, s->byte_level, s->byte_fallback, s->whole_first, s->fuse_unknown, (int)s->word_max, t->unk};

@@ -32,6 +32,8 @@ unsigned gm_char_class(int32_t c);
  * composes and orders marks for NFC and its like. It is left alone there, and so here. */
 bool gm_char_has_category(int32_t c);
 bool gm_char_has_order(int32_t c);
+bool gm_char_is_mark(int32_t c);
+int32_t gm_char_lower(int32_t c); /* U+0130, whose lower case is two characters, apart */
 /* The character at text[0], its bytes in *n; a byte that begins none: -1 and 1. size >= 1. */
 int32_t gm_char_at(const char *text, size_t size, int *n);
 /* The first byte that is not UTF-8; size: none. */
@@ -178,6 +180,7 @@ typedef struct gm_subwords {
     char *inner_prefix;
     /* tokens never cut, never joined (SentencePiece's user-defined): values are ids */
     gm_trie verbatim;
+    gm_trie verbatim_raw; /* the same as texts write them, before rewriting */
     bool has_verbatim;
     /* printing */
     char *mark;       /* what keys write for a space; NULL: a space */

@@ -57,10 +57,12 @@ static const char *name_of(const gm_tokenizer *t, int32_t id) {
 }
 
 static json_t *write_wordpiece(const gm_tokenizer *t, const gm_vocabulary *v) {
-    json_t *root =
-        json_pack("{s:s, s:n, s:n, s:o, s:{s:s, s:b, s:b, s:n, s:b}, s:{s:s}}", "version", "1.0", "truncation", "padding", "added_tokens",
-                  added_tokens(t->subwords), "normalizer", "type", "BertNormalizer", "clean_text", 1, "handle_chinese_chars", 1,
-                  "strip_accents", "lowercase", (int)t->lower, "pre_tokenizer", "type", "BertPreTokenizer");
+    int lower = 0;
+    for (int i = 0; i < t->subwords->rewrite_count; i++)
+        lower = lower || t->subwords->rewrites[i].kind == GM_REWRITE_LOWER;
+    json_t *root = json_pack("{s:s, s:n, s:n, s:o, s:{s:s, s:b, s:b, s:n, s:b}, s:{s:s}}", "version", "1.0", "truncation", "padding",
+                             "added_tokens", added_tokens(t->subwords), "normalizer", "type", "BertNormalizer", "clean_text", 1,
+                             "handle_chinese_chars", 1, "strip_accents", "lowercase", lower, "pre_tokenizer", "type", "BertPreTokenizer");
     if (t->bos >= 0 && t->eos >= 0)
         json_object_set_new(root, "post_processor",
                             json_pack("{s:s, s:[s, i], s:[s, i]}", "type", "BertProcessing", "sep", name_of(t, t->eos), (int)t->eos, "cls",

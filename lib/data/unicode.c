@@ -54,6 +54,9 @@ static unsigned class_of(int32_t c) {
 typedef struct gm_range {
     int32_t first, last;
 } gm_range;
+typedef struct gm_capitals {
+    int32_t first, last, to_lower;
+} gm_capitals;
 #include "unicode_news.inc"
 
 static bool within(const gm_range *ranges, int count, int32_t c) {
@@ -74,6 +77,18 @@ bool gm_char_has_category(int32_t c) {
 
 bool gm_char_has_order(int32_t c) {
     return !within(without_order, GM_COUNT(without_order), c);
+}
+
+bool gm_char_is_mark(int32_t c) {
+    return !(gm_char_class(c) & GM_CHAR_MARK) == within(other_marks, GM_COUNT(other_marks), c);
+}
+
+int32_t gm_char_lower(int32_t c) {
+    for (int i = 0; i < GM_COUNT(new_capitals) && c >= new_capitals[0].first; i++) {
+        if (c >= new_capitals[i].first && c <= new_capitals[i].last)
+            return c + new_capitals[i].to_lower;
+    }
+    return utf8proc_tolower(c);
 }
 
 unsigned gm_char_class(int32_t c) {

@@ -13,8 +13,9 @@ static double rounded(const gm_subwords *s, double x) {
 }
 
 static void offer(const gm_subwords *s, place *end, double score, size_t from, int32_t id) {
+    score = rounded(s, score);
     if (end->from < 0 || score > end->score)
-        *end = (place){rounded(s, score), (int32_t)from, id};
+        *end = (place){score, (int32_t)from, id};
 }
 
 static bool push_unknown(const gm_tokenizer *t, const char *text, size_t size, gm_ids *ids, bool again) {
@@ -53,7 +54,7 @@ bool gm_unigram_encode(const gm_tokenizer *t, gm_text *scratch, const char *text
             single = single || length == (size_t)n;
         }
         if (!single)
-            offer(s, &ends[at + (size_t)n], rounded(s, s->unknown_score + ends[at].score), at, -2);
+            offer(s, &ends[at + (size_t)n], s->unknown_score + ends[at].score, at, -2);
         at += (size_t)n;
     }
     /* Back along the best cut, then forwards again. */

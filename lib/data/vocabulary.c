@@ -58,7 +58,7 @@ static void put_text(const gm_tokenizer *t, int32_t id, gm_text *out) {
         }
         break;
     default:
-        if (plain || t->types[id] == GM_TOKEN_USER_DEFINED)
+        if (gm_tokenizer_find(t, key, size) == id)
             put_marked(out, key, size);
         else
             gm_text_bytes(out, key, size);
@@ -259,7 +259,10 @@ static gm_status add_piece(gm_tokenizer *t, const gm_vocabulary *v, int32_t id, 
     }
     if (k->type == GM_TOKEN_UNUSED && s->model == GM_MODEL_BPE)
         return gm_fail(err, GM_EUNSUPPORTED, "token %d is marked unused, which BPE would have to cut again: not supported", id);
-    if (k->type != GM_TOKEN_NORMAL && k->type != GM_TOKEN_USER_DEFINED && k->type != GM_TOKEN_UNUSED) {
+    if (k->type == GM_TOKEN_USER_DEFINED)
+        gm_trie_add(&s->verbatim_raw, k->text, k->size, id);
+    /* A space that is not written U+2581 is in no rewritten text, so such a token is never found. */
+    if ((k->type != GM_TOKEN_NORMAL && k->type != GM_TOKEN_USER_DEFINED && k->type != GM_TOKEN_UNUSED) || memchr(k->text, ' ', k->size)) {
         gm_tokenizer_add_hidden(t, k->text, k->size, k->type);
         return GM_OK;
     }
@@ -289,7 +292,7 @@ static gm_status fill_sentencepiece(gm_tokenizer *t, const gm_vocabulary *v, gm_
     gm_rewrite *r = &s->rewrites[s->rewrite_count++];
     *r = (gm_rewrite){.kind = GM_REWRITE_SENTENCEPIECE, .dummy_prefix = v->add_space_prefix, .remove_spaces = v->remove_extra_spaces};
     GM_TRY(gm_charsmap_make(&r->map, v->charsmap, v->charsmap_size, err));
-    r->verbatim = &s->verbatim;
+    r->verbatim = &s->verbatim_raw;
     t->scores = gm_alloc((size_t)t->capacity, sizeof *t->scores);
     if (!t->scores)
         return gm_fail_memory(err, (size_t)t->capacity * sizeof *t->scores);

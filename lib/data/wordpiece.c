@@ -57,7 +57,7 @@ gm_status gm_wordpiece_make(gm_tokenizer **out, const gm_vocabulary_token *token
     gm_tokenizer *t;
     gm_status status = GM_OK;
     *out = NULL;
-    GM_TRY(gm_tokenizer_begin(&t, GM_TOKENS_WORDPIECE, lower, count, err));
+    GM_TRY(gm_tokenizer_begin(&t, GM_TOKENS_WORDPIECE, false, count, err));
     gm_subwords *s = t->subwords = gm_subwords_create();
     if (!s) {
         status = gm_fail_memory(err, sizeof *s);
