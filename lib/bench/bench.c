@@ -175,7 +175,7 @@ float *gm_bench_floats(gm_bench *b, int64_t n) {
 
 int gm_bench_copies(double bytes) {
     const double past = 0x1.8p26; /* 96 MiB: beyond every second-level cache, and most last-level ones */
-    return (int)GM_MAX(1, GM_MIN(96, ceil(past / bytes)));
+    return (int)GM_MAX(1, GM_MIN(256, ceil(past / bytes)));
 }
 
 /* ---- the run ------------------------------------------------------------------------------------------------------------------ */

@@ -222,10 +222,12 @@ static gm_status decode_line(gm_bench *b, const decode_shape *shape, gm_error *e
     gm_status status = decode_begin(b, &s, shape, &c, err);
     if (status == GM_OK) {
         gm_samples samples = gm_samples_take(decode_run, &s, b->timing);
-        const double linear = (double)linear_parameters(&c), head = (double)(c.vocab * c.width);
-        const double cache = (double)(c.layers * (shape->cached + 1) * 2 * c.kv_heads * c.head_dim);
+        const double linear = (double)linear_parameters(&c), head = (double)(c.vocab * c.width); /* the head stays in f32 */
+        const gm_engine *engine = shape->int8 ? gm_quantized_model(s.quantized)->engine : NULL;
+        const double cache = engine ? (double)engine->cache_bytes(engine->user, shape->cached + 1)
+                                    : 4.0 * (double)(c.layers * (shape->cached + 1) * 2 * c.kv_heads * c.head_dim);
         gm_work work = {.flops = 2 * (head + (shape->int8 ? 0 : linear)), .int_ops = shape->int8 ? 2 * linear : 0};
-        work.read = 4 * (cache + head) + (shape->int8 ? 1 : 4) * linear;
+        work.read = cache + 4 * head + (shape->int8 ? 1 : 4) * linear;
         status = gm_bench_line_add(b, name, b->ctx->threads, &samples, &work, 1, NAN, err);
     }
     decode_end(&s);
