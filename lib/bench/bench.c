@@ -20,6 +20,7 @@ static const gm_bench_group groups[] = {
     {"optimizer", "the optimizer", gm_bench_optimizer},
     {"int8", "8-bit integers", gm_bench_int8},
     {"step", "a training step, and what it is spent on", gm_bench_step},
+    {"forward", "a forward pass with its loss", gm_bench_forward},
     {"decode", "one token with a cache", gm_bench_decode},
 };
 

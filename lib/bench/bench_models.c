@@ -1,4 +1,4 @@
-/* bench_models.c -- whole models: a training step with the share of its parts, and one token after a cache.
+/* bench_models.c -- whole models: a training step with the share of its parts, a forward pass, one token after a cache.
  *
  * A step's limit is the products' alone: what everything else costs is the distance to it. Its parts have limits of their own. Gradients,
  * moments and weights are those of the preset at its full size; what they hold does not matter to the time. */
@@ -151,99 +151,142 @@ gm_status gm_bench_step(gm_bench *b, gm_error *err) {
     return GM_OK;
 }
 
-/* ---- decoding --------------------------------------------------------------------------------------------------------------------- */
+/* ---- a forward pass with its loss, and one token after a cache: in f32, and on integers ------------------------------------------- */
 
-typedef struct decode_shape {
+typedef enum precision { F32, INT8, INT8_HEAD, PRECISIONS } precision; /* INT8: the head in f32, as published */
+static const char *const precision_names[PRECISIONS] = {"f32", "int8", "int8-head"};
+
+typedef struct pass_shape {
     const gm_bench_model *model;
+    precision precision;
+    int64_t B, T; /* a forward pass; T = 0: one token */
     int64_t cached;
-    bool int8;
-} decode_shape;
+} pass_shape;
 
-typedef struct decode_state {
-    gm_model *model; /* f32 */
+typedef struct pass_state {
+    pass_shape shape;
+    gm_model *f32, *model; /* what is run */
     gm_data *data;
-    gm_quantized *quantized; /* NULL: f32 decodes */
+    gm_quantized *quantized; /* NULL: f32 */
     gm_decoder *decoder;
     float *logits;
-    int64_t cached;
-} decode_state;
+    int32_t *tokens;
+} pass_state;
 
-static void decode_end(void *state) {
-    decode_state *s = state;
+static void pass_end(pass_state *s) {
     gm_decoder_free(s->decoder);
     gm_quantized_free(s->quantized);
     gm_data_free(s->data);
-    gm_model_free(s->model);
+    gm_model_free(s->f32);
 }
 
 /* The model on integers. Any data gives it grids; the time does not depend on which. */
-static gm_status take_over(decode_state *s, const gm_model_config *c, gm_error *err) {
+static gm_status take_over(pass_state *s, const gm_model_config *c, gm_error *err) {
     gm_quant_options options;
     gm_quant_defaults(&options);
     options.calibration_batches = options.calibration_batch = options.sequences = 1;
+    if (s->shape.precision == INT8_HEAD)
+        options.head = options.weights;
     GM_TRY(gm_data_open(&s->data, &(gm_data_options){.source = "bb", .context = GM_MIN(c->context, 64)}, err));
-    GM_TRY(gm_quantized_make(&s->quantized, s->model, s->data, &options, err));
+    GM_TRY(gm_quantized_make(&s->quantized, s->f32, s->data, &options, err));
+    s->model = gm_quantized_model(s->quantized);
     return gm_quantized_mode(s->quantized, GM_QUANT_EXECUTED, err);
 }
 
-static gm_status decode_begin(gm_bench *b, decode_state *s, const decode_shape *shape, const gm_model_config *c, gm_error *err) {
-    GM_TRY(make_model(&s->model, b->ctx, c, err));
-    if (shape->int8)
+static gm_status pass_begin(gm_bench *b, pass_state *s, const gm_model_config *c, gm_error *err) {
+    const pass_shape *p = &s->shape;
+    const int64_t count = p->T ? p->B * p->T + 1 : p->cached;
+    GM_TRY(make_model(&s->f32, b->ctx, c, err));
+    s->model = s->f32;
+    if (p->precision != F32)
         GM_TRY(take_over(s, c, err));
-    s->cached = shape->cached;
     s->logits = gm_bench_floats(b, c->vocab);
-    int32_t *prompt = gm_bench_bytes(b, (size_t)s->cached * sizeof *prompt);
-    if (!s->logits || !prompt)
+    s->tokens = gm_bench_bytes(b, (size_t)count * sizeof *s->tokens);
+    if (!s->logits || !s->tokens)
         return gm_fail_memory(err, (size_t)c->vocab * sizeof(float));
-    for (int64_t i = 0; i < s->cached; i++)
-        prompt[i] = (int32_t)(i * 7 % c->vocab);
-    GM_TRY(gm_decoder_create(&s->decoder, shape->int8 ? gm_quantized_model(s->quantized) : s->model, s->cached + 1, err));
-    return gm_decoder_feed(s->decoder, prompt, s->cached, NULL, err);
+    for (int64_t i = 0; i < count; i++)
+        s->tokens[i] = (int32_t)(i * 7 % c->vocab);
+    if (p->T)
+        return GM_OK;
+    GM_TRY(gm_decoder_create(&s->decoder, s->model, p->cached + 1, err));
+    return gm_decoder_feed(s->decoder, s->tokens, p->cached, NULL, err);
 }
 
-static void decode_run(void *state) {
-    decode_state *s = state;
+static void pass_run(void *state) {
+    pass_state *s = state;
     const int32_t token = 5;
-    gm_decoder_rewind(s->decoder, s->cached);
+    double loss;
+    if (s->shape.T) {
+        gm_model_loss(s->model, s->tokens, s->tokens + 1, s->shape.B, s->shape.T, &loss, NULL, NULL);
+        return;
+    }
+    gm_decoder_rewind(s->decoder, s->shape.cached);
     gm_decoder_feed(s->decoder, &token, 1, s->logits, NULL);
 }
 
-static gm_status decode_line(gm_bench *b, const decode_shape *shape, gm_error *err) {
+/* Products in the type that they are computed in, and every weight and cached value read once in the type that it is kept in. */
+static gm_work pass_work(const pass_shape *p, const gm_model_config *c) {
+    const double R = p->T ? (double)(p->B * p->T) : 1, L = (double)c->layers, HD = (double)(c->heads * c->head_dim);
+    const double pairs = p->T ? (double)p->B * (double)p->T * (double)(p->T + 1) / 2 : (double)(p->cached + 1);
+    const double products = R * (double)linear_parameters(c) + 2 * L * HD * pairs, head = (double)(c->vocab * c->width);
+    const double cache = p->T ? 0 : L * (double)((p->cached + 1) * 2 * c->kv_heads * c->head_dim);
+    const bool blocks_int8 = p->precision != F32, head_int8 = p->precision == INT8_HEAD;
+    gm_work work = {.flops =
+                        (blocks_int8 ? 0 : 2 * products) + (head_int8 ? 0 : 2 * R * head) + GM_EXP_FLOPS * L * (double)c->heads * pairs,
+                    .int_ops = (blocks_int8 ? 2 * products : 0) + (head_int8 ? 2 * R * head : 0)};
+    work.read = (blocks_int8 ? 1 : 4) * ((double)linear_parameters(c) + cache) + (head_int8 ? 1 : 4) * head;
+    return work;
+}
+
+static gm_status pass_line(gm_bench *b, const pass_shape *shape, gm_error *err) {
     const gm_bench_model *model = shape->model;
     gm_model_config c;
     gm_model_size size;
     char name[72];
     gm_bench_model_config(&c, model);
     gm_model_config_size(&size, &c, 1, c.context);
-    snprintf(name, sizeof name, "%s %s after %lld tokens", model->preset, shape->int8 ? "int8" : "f32", (long long)shape->cached);
+    if (shape->T)
+        snprintf(name, sizeof name, "%s %s, %lld x %lld tokens", model->preset, precision_names[shape->precision], (long long)shape->B,
+                 (long long)shape->T);
+    else
+        snprintf(name, sizeof name, "%s %s after %lld tokens", model->preset, precision_names[shape->precision], (long long)shape->cached);
     if (!gm_bench_wanted(b, name, model->quick) || !gm_bench_fits(b, name, 2.5 * (double)size.parameter_bytes))
         return GM_OK;
-    decode_state s = {0};
-    gm_status status = decode_begin(b, &s, shape, &c, err);
+    pass_state s = {.shape = *shape};
+    gm_status status = pass_begin(b, &s, &c, err);
     if (status == GM_OK) {
-        gm_samples samples = gm_samples_take(decode_run, &s, b->timing);
-        const double linear = (double)linear_parameters(&c), head = (double)(c.vocab * c.width); /* the head stays in f32 */
-        const gm_engine *engine = shape->int8 ? gm_quantized_model(s.quantized)->engine : NULL;
-        const double cache = engine ? (double)engine->cache_bytes(engine->user, shape->cached + 1)
-                                    : 4.0 * (double)(c.layers * (shape->cached + 1) * 2 * c.kv_heads * c.head_dim);
-        gm_work work = {.flops = 2 * (head + (shape->int8 ? 0 : linear)), .int_ops = shape->int8 ? 2 * linear : 0};
-        work.read = cache + 4 * head + (shape->int8 ? 1 : 4) * linear;
-        status = gm_bench_line_add(b, name, b->ctx->threads, &samples, &work, 1, NAN, err);
+        gm_samples samples = gm_samples_take(pass_run, &s, b->timing);
+        gm_work work = pass_work(shape, &c);
+        status = gm_bench_line_add(b, name, b->ctx->threads, &samples, &work, shape->T ? (double)(shape->B * shape->T) : 1, NAN, err);
     }
-    decode_end(&s);
+    pass_end(&s);
     gm_bench_release(b);
     return status;
 }
 
-gm_status gm_bench_decode(gm_bench *b, gm_error *err) {
+static gm_status pass_lines(gm_bench *b, bool decode, gm_error *err) {
+    enum { TOKENS = 256 };
     const gm_bench_model *model;
     for (int i = 0; (model = gm_bench_model_at(i)); i++) {
         gm_model_config c;
         gm_bench_model_config(&c, model);
-        decode_shape shape = {model, GM_MIN(c.context, 1024) * 3 / 4, false};
-        GM_TRY(decode_line(b, &shape, err));
-        shape.int8 = true;
-        GM_TRY(decode_line(b, &shape, err));
+        pass_shape shape = {.model = model};
+        if (decode) {
+            shape.cached = GM_MIN(c.context, 1024) * 3 / 4;
+        } else {
+            shape.T = GM_MIN(c.context, TOKENS);
+            shape.B = TOKENS / shape.T;
+        }
+        for (shape.precision = F32; shape.precision < PRECISIONS; shape.precision++)
+            GM_TRY(pass_line(b, &shape, err));
     }
     return GM_OK;
+}
+
+gm_status gm_bench_forward(gm_bench *b, gm_error *err) {
+    return pass_lines(b, false, err);
+}
+
+gm_status gm_bench_decode(gm_bench *b, gm_error *err) {
+    return pass_lines(b, true, err);
 }

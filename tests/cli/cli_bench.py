@@ -64,9 +64,10 @@ class Bench(Case):
         self.assertTrue(0.5 < sum(shares) < 1.5, shares)  # medians of parts need not add up to the median of the whole
 
     def test_decoding(self):
-        lines = self.json("--filter", "decode gpt2-nano", "--threads", 1)["lines"]
-        self.assertEqual([line["name"].split()[1] for line in lines], ["f32", "int8"])
-        self.check_lines(lines)
+        for group in "decode", "forward":
+            lines = self.json("--filter", group + " gpt2-nano", "--threads", 1)["lines"]
+            self.assertEqual([line["name"].split()[1] for line in lines], ["f32", "int8", "int8-head"])
+            self.check_lines(lines)
 
     def test_filter_that_matches_nothing(self):
         self.fails(2, ["atention", "did you mean 'attention'", "--list"], "bench", "--filter", "atention")
