@@ -33,11 +33,11 @@ static const char *string(const json_t *object, const char *name) {
 
 /* Right-aligned with about `digits` significant digits, "-" for what has no value. */
 static void cell(int width, int digits, double x) {
-    char text[32];
+    char text[64];
     if (!isfinite(x))
         snprintf(text, sizeof text, "-");
     else if (fabs(x) >= 1e5 || (x != 0 && fabs(x) < 1e-4))
-        snprintf(text, sizeof text, "%.*g", digits > 2 ? digits - 2 : 1, x);
+        snprintf(text, sizeof text, "%.*g", digits > 2 && digits < 20 ? digits - 2 : 1, x);
     else {
         int before = fabs(x) < 1 ? 1 : (int)floor(log10(fabs(x))) + 1, after = digits - before;
         snprintf(text, sizeof text, "%.*f", after > 0 ? after : 0, x);

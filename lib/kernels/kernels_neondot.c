@@ -8,6 +8,7 @@
 
 #include "attention_body.inc"
 #include "int8_body.inc"
+#include "limits_body.inc"
 #include "rows_body.inc"
 
 #define GM_KERNEL(type, name, params) .name = name,

@@ -637,6 +637,10 @@ static inline v_u8 vu_set4(const uint8_t *p) {
     memcpy(&quad, p, 4);
     return vreinterpretq_s8_u32(vdupq_n_u32(quad ^ 0x80808080u));
 }
+static inline v_u8 vu_opaque(v_u8 a) {
+    __asm__ volatile("" : "+w"(a));
+    return a;
+}
 static inline v_i32 vi_dot4(v_i32 sum, v_u8 a, v_s8 b) {
     return vdotq_s32(sum, a, b);
 }
