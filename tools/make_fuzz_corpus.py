@@ -176,3 +176,93 @@ configs = {
 for name, config in configs.items():
     write(f"config/{name}.json", json.dumps(config, indent=1).encode() + b"\n")
 write("config/bad_twice.json", b'{"model_type": "gpt2", "model_type": "opt"}\n')
+
+# ---- tokenizers
+
+
+def tokenizer_json(model, added=(), **more):
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    root = {"version": "1.0", "added_tokens": [dict({"id": i, "content": text}, **dict(flags, **change)) for i, text, change in added],
+            "normalizer": None, "pre_tokenizer": None, "post_processor": None, "decoder": None, "model": model, **more}
+    return json.dumps(root, ensure_ascii=False).encode()
+
+
+def bpe(vocab, merges, **more):
+    return {"type": "BPE", "unk_token": None, "fuse_unk": False, "byte_fallback": False, "ignore_merges": False,
+            "vocab": {text: i for i, text in enumerate(vocab)}, "merges": merges, **more}
+
+
+level = {"type": "ByteLevel", "add_prefix_space": True, "use_regex": True}
+small = bpe(["a", "b", "Ġ", "ab", "Ġab"], ["a b", "Ġ ab"])
+write("tokenizer_json/bpe.json", tokenizer_json(small, [(5, "<s>", {"lstrip": True, "single_word": True})], pre_tokenizer=level, decoder=level,
+                                                post_processor={"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>"}}, {"Sequence": {"id": "A"}}],
+                                                                "special_tokens": {"<s>": {"id": "<s>", "ids": [5], "tokens": ["<s>"]}}}))
+split = {"type": "Split", "pattern": {"Regex": "\\p{L}+|\\s+(?!\\S)|."}, "behavior": "MergedWithNext", "invert": True}
+write("tokenizer_json/fallback.json", tokenizer_json(
+    bpe(["<unk>", "▁", "a", "b", "▁a"] + ["<0x%02X>" % b for b in range(2)], [["▁", "a"]], unk_token="<unk>", byte_fallback=True, fuse_unk=True),
+    normalizer={"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"}, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
+                                                    {"type": "NFKC"}, {"type": "Strip", "strip_left": True, "strip_right": True}]},
+    pre_tokenizer={"type": "Sequence", "pretokenizers": [split, {"type": "Digits", "individual_digits": True}]},
+    decoder={"type": "Sequence", "decoders": [{"type": "Replace", "pattern": {"String": "▁"}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"},
+                                              {"type": "Strip", "content": " ", "start": 1, "stop": 0}]}))
+write("tokenizer_json/wordpiece.json", tokenizer_json(
+    {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 9, "vocab": {"[UNK]": 0, "a": 1, "##b": 2}},
+    normalizer={"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True, "strip_accents": None, "lowercase": True},
+    pre_tokenizer={"type": "BertPreTokenizer"}))
+write("tokenizer_json/unigram.json", tokenizer_json(
+    {"type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0], ["▁", -2.5], ["a", -3], ["▁a", -1.25]]},
+    pre_tokenizer={"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": True}, decoder={"type": "Metaspace", "replacement": "▁"}))
+write("tokenizer_json/bad_hole.json", tokenizer_json(bpe(["a", "b"], []), [(3, "<s>", {})]))
+write("tokenizer_json/bad_merge.json", tokenizer_json(bpe(["a", "b", "ab"], ["a c"])))
+write("tokenizer_json/bad_product.json", tokenizer_json(bpe(["a", "b"], ["a b"])))
+write("tokenizer_json/bad_cycle.json", tokenizer_json(bpe(["a", "b"], [["a", ""]])))
+write("tokenizer_json/bad_model.json", tokenizer_json({"type": "WordLevel", "vocab": {"a": 0}}))
+write("tokenizer_json/bad_step.json", tokenizer_json(small, normalizer={"type": "Precompiled", "precompiled_charsmap": ""}))
+write("tokenizer_json/bad_regex.json", tokenizer_json(small, pre_tokenizer=dict(split, pattern={"Regex": "(("})))
+
+visible = [*range(0x21, 0x7f), *range(0xa1, 0xad), *range(0xae, 0x100)]
+alphabet = [chr(c) for c in visible] + [chr(0x100 + i) for i in range(256 - len(visible))]
+
+
+def bpe_files(vocab, merges):
+    """The two files of GPT-2's form, a zero byte between them."""
+    return json.dumps({text: i for i, text in enumerate(vocab)}, ensure_ascii=False).encode() + b"\0" + merges.encode()
+
+
+write("bpe_files/small.bin", bpe_files(alphabet + ["ab", "Ġab", "<|endoftext|>"], "#version: 0.2\na b\nĠ ab\n"))
+
+write("wordpiece/small.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n##b\nab\n日\n.\n".encode())
+write("wordpiece/bad_twice.txt", b"[PAD]\n[UNK]\na\nb\na\n")
+write("wordpiece/bad_empty.txt", b"[PAD]\n[UNK]\n\na\n")
+write("wordpiece/bad_utf8.txt", b"[PAD]\n[UNK]\n\xff\n")
+
+
+def varint(n):
+    return bytes([n & 0x7f | 0x80]) + varint(n >> 7) if n > 0x7f else bytes([n])
+
+
+def run(field, content):
+    return varint(field << 3 | 2) + varint(len(content)) + content
+
+
+def piece(text, score, kind):
+    return run(1, run(1, text.encode()) + b"\x15" + struct.pack("<f", score) + b"\x18" + varint(kind))
+
+
+def sentencepiece(pieces, model_type, charsmap=b"", prefix=1, extra=1):
+    special = [("<unk>", 0, 2), ("<s>", 0, 3), ("</s>", 0, 3)]
+    return (b"".join(piece(*p) for p in special + pieces) + run(2, b"\x18" + varint(model_type)) +
+            run(3, run(2, charsmap) + b"\x18" + varint(prefix) + b"\x20" + varint(extra)))
+
+
+units = [1 << 10] + [0] * 127  # a double array with one entry: 'x' becomes 'y'
+units[1 ^ ord("x")] = (1 ^ ord("x") ^ 100) << 10 | 0x100 | ord("x")
+units[100] = 0x80000000
+charsmap = struct.pack("<I", 512) + struct.pack("<128I", *units) + b"y\0"
+letters = [("▁", -3.0, 1), ("a", -3.5, 1), ("y", -4.0, 1), ("▁a", -1.0, 1), ("ay", -2.0, 1), ("[M]", 0.0, 4)]
+write("sentencepiece/unigram.model", sentencepiece(letters, 1, charsmap))
+write("sentencepiece/bpe.model", sentencepiece(letters + [("<0x%02X>" % b, 0.0, 6) for b in range(3)], 2, b"", 0, 0))
+write("sentencepiece/bad_score.model", sentencepiece([("a", float("nan"), 1)], 2))
+write("sentencepiece/bad_twice.model", sentencepiece([("a", -1.0, 1), ("a", -2.0, 1)], 2))
+write("sentencepiece/bad_map.model", sentencepiece(letters, 1, b"\xff\xff\xff\x7fxxxxxxxx\0"))
+write("sentencepiece/bad_type.model", sentencepiece(letters, 3))

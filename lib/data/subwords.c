@@ -77,29 +77,33 @@ void gm_subwords_guess_ends(gm_tokenizer *t) {
 /* ---- making ready ------------------------------------------------------------------------------------------------------------------- */
 
 /* Added tokens are searched in the raw text, or rewritten in the rewritten one. */
-static bool make_added(gm_subwords *s) {
+static gm_status make_added(gm_subwords *s, gm_error *err) {
     gm_text text = {0}, other = {0};
-    for (int32_t i = 0; i < s->added_count; i++) {
+    gm_trie all = {0};
+    gm_status status = GM_OK;
+    for (int32_t i = 0; i < s->added_count && status == GM_OK; i++) {
         const gm_added *a = &s->added[i];
-        if (!a->normalized || s->rewrite_count == 0) {
-            gm_trie_add(a->normalized ? &s->rewritten_added : &s->raw_added, a->text, strlen(a->text), i);
-            continue;
-        }
+        size_t size = strlen(a->text), length;
+        if (gm_trie_longest(&all, a->text, size, &length) >= 0 && length == size)
+            status = gm_fail(err, GM_EFORMAT, "the added token '%.40s' is there twice", a->text);
+        gm_trie_add(&all, a->text, size, i);
         text.size = 0;
-        gm_text_bytes(&text, a->text, strlen(a->text));
-        for (int r = 0; r < s->rewrite_count; r++) {
+        gm_text_bytes(&text, a->text, size);
+        for (int r = 0; r < s->rewrite_count && a->normalized; r++) {
             other.size = 0;
             gm_rewrite_apply(&s->rewrites[r], text.data, text.size, true, &other);
             gm_text swap = text;
             text = other;
             other = swap;
         }
-        gm_trie_add(&s->rewritten_added, text.data, text.size, i);
+        gm_trie_add(a->normalized ? &s->rewritten_added : &s->raw_added, text.data, text.size, i);
     }
-    bool ok = !text.failed && !other.failed && !s->raw_added.failed && !s->rewritten_added.failed;
+    if (status == GM_OK && (text.failed || other.failed || all.failed || s->raw_added.failed || s->rewritten_added.failed))
+        status = gm_fail_memory(err, (size_t)s->added_count * sizeof *s->added);
     gm_text_free(&text);
     gm_text_free(&other);
-    return ok;
+    gm_trie_free(&all);
+    return status;
 }
 
 /* Does `mark` stand in text after something other than itself? */
@@ -231,8 +235,9 @@ gm_status gm_subwords_ready(gm_tokenizer *t, uint64_t *hash, gm_error *err) {
     s->byte_fallback = s->byte_fallback && !s->byte_level;
     for (int b = 0; b < 256; b++)
         s->byte_fallback = s->byte_fallback && s->byte_ids[b] >= 0;
-    if (!make_added(s) || !add_word_cut(t))
-        return gm_fail_memory(err, (size_t)s->added_count * sizeof *s->added);
+    GM_TRY(make_added(s, err));
+    if (!add_word_cut(t))
+        return gm_fail_memory(err, sizeof *s);
     s->local = is_local(s);
     GM_TRY(make_printed(t, err));
     if (s->pieces.failed || s->inner.failed || s->verbatim.failed || s->verbatim_raw.failed)

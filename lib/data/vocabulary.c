@@ -199,8 +199,9 @@ static gm_status fill_bpe(gm_tokenizer *t, const gm_vocabulary *v, gm_error *err
             status = gm_fail_memory(err, k->size);
         else if (k->type == GM_TOKEN_CONTROL || k->type == GM_TOKEN_USER_DEFINED || k->type == GM_TOKEN_UNKNOWN || n < 0) {
             gm_tokenizer_add_hidden(t, k->text, k->size, k->type == GM_TOKEN_NORMAL ? GM_TOKEN_USER_DEFINED : k->type);
-            if (k->size && !memchr(k->text, 0, k->size) &&
-                !gm_subwords_add(s, (gm_added){.id = id, .special = k->type == GM_TOKEN_CONTROL}, k->text, k->size))
+            if (k->size == 0)
+                status = gm_fail(err, GM_EFORMAT, "token %d is empty", id);
+            else if (!gm_subwords_add(s, (gm_added){.id = id, .special = k->type == GM_TOKEN_CONTROL}, k->text, k->size))
                 status = gm_fail_memory(err, k->size);
         } else if (!gm_tokenizer_add(t, bytes.data, (size_t)n))
             status = twice(v, id, err);
@@ -352,6 +353,8 @@ gm_status gm_tokenizer_from_vocabulary(gm_tokenizer **out, const gm_vocabulary *
         size_t fault = gm_utf8_fault(v->tokens[i].text, v->tokens[i].size);
         if (fault < v->tokens[i].size)
             return gm_fail(err, GM_EFORMAT, "token %lld is not UTF-8", (long long)i);
+        if (memchr(v->tokens[i].text, 0, v->tokens[i].size))
+            return gm_fail(err, GM_EFORMAT, "token %lld holds a zero byte", (long long)i);
         if (v->tokens[i].type < GM_TOKEN_NORMAL || v->tokens[i].type > GM_TOKEN_BYTE)
             return gm_fail(err, GM_EFORMAT, "token %lld is of type %d; the types are 1 to 6", (long long)i, (int)v->tokens[i].type);
     }

@@ -69,7 +69,9 @@ gm_status gm_wordpiece_make(gm_tokenizer **out, const gm_vocabulary_token *token
         const gm_vocabulary_token *k = &tokens[id];
         if (k->type == GM_TOKEN_CONTROL || k->type == GM_TOKEN_UNKNOWN) {
             gm_tokenizer_add_hidden(t, k->text, k->size, k->type);
-            if (!gm_subwords_add(s, (gm_added){.id = id, .special = true}, k->text, k->size))
+            if (k->size == 0 || memchr(k->text, 0, k->size))
+                status = gm_fail(err, GM_EFORMAT, "token %d is empty or holds a zero byte", id);
+            else if (!gm_subwords_add(s, (gm_added){.id = id, .special = true}, k->text, k->size))
                 status = gm_fail_memory(err, k->size);
         } else if (!gm_tokenizer_add(t, k->text, k->size))
             status = gm_fail(err, GM_EFORMAT, "token %d, '%.*s', is there twice", id, (int)GM_MIN(k->size, (size_t)40), k->text);
@@ -138,6 +140,10 @@ gm_status gm_wordpiece_parse(gm_tokenizer **out, const char *text, size_t size, 
         const char *end = memchr(text + at, '\n', size - at);
         n = end ? (size_t)(end - text) - at : size - at;
         size_t length = n > 0 && text[at + n - 1] == '\r' ? n - 1 : n;
+        if (memchr(text + at, 0, length)) {
+            status = gm_fail_at(err, GM_EFORMAT, (int64_t)at, "line %lld (byte %zu) holds a zero byte", (long long)count + 1, at);
+            break;
+        }
         if (length == 0) {
             status =
                 gm_fail_at(err, GM_EFORMAT, (int64_t)at, "line %lld (byte %zu) is empty; every line is a token", (long long)count + 1, at);
