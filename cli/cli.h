@@ -97,8 +97,8 @@ int cli_load(cli_loaded *loaded, const cli_command *command, const cli_common *c
  * simulated, with a note). */
 int cli_load_any(cli_loaded *loaded, const cli_command *command, const cli_common *common, gm_data_options *data, bool executed_only);
 void cli_unload(cli_loaded *loaded);
-/* GM_EINVAL where the data's tokenizer has tokens that the model has not. */
-gm_status cli_check_tokenizer(const cli_loaded *loaded, gm_error *err);
+/* GM_EINVAL where the tokenizer (NULL: the data are ids) has tokens that the model has not. */
+gm_status cli_check_tokenizer(const gm_model *model, const gm_tokenizer *tokenizer, gm_error *err);
 /* The tokenizer in the model's folder, NULL when there is none. Valid as long as *loaded. */
 const char *cli_tokenizer_beside(cli_loaded *loaded, const char *model);
 

@@ -21,7 +21,7 @@ static const cli_option convert_options[] = {
     {"to", FORMATS, "a Hugging Face folder, one GGUF file (llama.cpp), one llama2.c file", CLI_CHOICE, offsetof(convert_args, format), 0, 0,
      "must be given"},
     {"out", "PATH", "the folder or file to write", CLI_TEXT, offsetof(convert_args, out), 0, 0, "must be given"},
-    {"dtype", "f32|f16|bf16|q8_0", "of the matrices; vectors stay f32", CLI_CHOICE, offsetof(convert_args, o.dtype), 0, 0, NULL},
+    {"dtype", "f32|f16|bf16|q8_0", "of the matrices; vectors stay f32 (hf: of all tensors)", CLI_CHOICE, offsetof(convert_args, o.dtype), 0, 0, NULL},
     {"tokenizer", "FILE", "the tokenizer to store, where the model carries none", CLI_TEXT, offsetof(convert_args, tokenizer), 0, 0,
      "the model's own"},
     {"zero-token", "auto|N|off",

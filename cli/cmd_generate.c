@@ -244,10 +244,12 @@ static int generate_run(const cli_command *command, void *arguments) {
     const char *path = args->tokenizer ? args->tokenizer : cli_tokenizer_beside(&loaded, args->common.operands[0]);
     if (!path) {
         cli_error(command->name, "'%s' carries no tokenizer; give its own with --tokenizer FILE", args->common.operands[0]);
-        code = CLI_FAILED;
+        code = CLI_USAGE;
     } else {
         gm_status status = gm_tokenizer_load(&tokenizer, path, &err);
         g.tokenizer = tokenizer;
+        if (status == GM_OK)
+            status = cli_check_tokenizer(g.model, tokenizer, &err);
         if (status == GM_OK)
             status = start(&g, args, &err);
         for (int64_t i = 0; i < args->samples && status == GM_OK && !cli_stop_asked() && !ferror(stdout); i++) {

@@ -32,7 +32,7 @@ static const cli_option tokenize_options[] = {
      offsetof(tokenize_args, train), 0, 0, NULL},
     FLAG("ids", ids, "print the ids of --tokenizer"),
     FLAG("lines", lines, "with --ids: each line of the text alone, its ids on one line"),
-    FLAG("decode", decode, "FILE holds ids: print their text"),
+    FLAG("decode", decode, "FILE holds ids: print their text, without special tokens"),
     FLAG("count", count, "print how many tokens the text has"),
     FLAG("force", force, "overwrite --out when it exists"),
     {0}};

@@ -126,7 +126,7 @@ static int train_run(const cli_command *command, void *arguments) {
         (args->from ? plan_surgery(args, &loaded, &cfg, &err) : plan_new(args, &cfg, &err)) != GM_OK ||
         gm_variant_parse(&cfg.attention, args->attention, &err) != GM_OK ||
         gm_model_config_override(&cfg, args->shape.text, &err) != GM_OK || gm_data_open(&loaded.data, &args->data, &err) != GM_OK ||
-        (args->from && cli_check_tokenizer(&loaded, &err) != GM_OK)) {
+        (args->from && cli_check_tokenizer(loaded.model, gm_data_tokenizer(loaded.data), &err) != GM_OK)) {
         code = cli_fail(command, &err);
         goto done;
     }

@@ -22,9 +22,8 @@ const char *cli_tokenizer_beside(cli_loaded *loaded, const char *model) {
     return NULL;
 }
 
-gm_status cli_check_tokenizer(const cli_loaded *loaded, gm_error *err) {
-    const gm_tokenizer *tokenizer = gm_data_tokenizer(loaded->data); /* NULL: the data are ids */
-    int64_t have = gm_model_config_of(loaded->model)->vocab, need = tokenizer ? gm_tokenizer_vocab(tokenizer) : 0;
+gm_status cli_check_tokenizer(const gm_model *model, const gm_tokenizer *tokenizer, gm_error *err) {
+    int64_t have = gm_model_config_of(model)->vocab, need = tokenizer ? gm_tokenizer_vocab(tokenizer) : 0;
     if (need <= have)
         return GM_OK;
     *err = (gm_error){.code = GM_EINVAL, .offset = -1};
@@ -89,7 +88,7 @@ static gm_status load_all(cli_loaded *loaded, const cli_common *common, gm_data_
     if (!data->tokenizer)
         data->tokenizer = cli_tokenizer_beside(loaded, folder);
     status = gm_data_open(&loaded->data, data, err);
-    return status == GM_OK ? cli_check_tokenizer(loaded, err) : status;
+    return status == GM_OK ? cli_check_tokenizer(loaded->model, gm_data_tokenizer(loaded->data), err) : status;
 }
 
 static int load(cli_loaded *loaded, const cli_command *command, const cli_common *common, gm_data_options *data, load_kinds kinds) {

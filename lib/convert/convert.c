@@ -6,6 +6,8 @@
 #include "llama2c_file.h"
 #include "zero_token.h"
 
+#include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 static bool plain_softmax(const gm_model_config *c) {
@@ -32,7 +34,8 @@ static gm_status zero_tokens(int64_t *n, const gm_model_config *c, const gm_conv
 
 static gm_status check_free(const char *out, const gm_convert_options *o, gm_error *err) {
     static const char *const ours[] = {"config.json",    "model.safetensors",      "model.safetensors.index.json",
-                                       "tokenizer.json", "generation_config.json", NULL};
+                                       "tokenizer.json", "generation_config.json", "tokenizer_config.json",
+                                       NULL};
     if (o->force)
         return GM_OK;
     const char *there = o->format == GM_FORMAT_HF ? gm_dir_has(out, ours) : NULL;
@@ -52,6 +55,18 @@ typedef struct job {
     gm_convert_result *result;
 } job;
 
+/* Of what was there before, the tokenizer that nothing new replaces: it would be taken for this model's. */
+static gm_status remove_old_tokenizer(const job *j, gm_error *err) {
+    const char *const names[] = {"tokenizer_config.json", j->t ? NULL : "tokenizer.json"};
+    char path[1024];
+    for (int i = 0; i < GM_COUNT(names) && names[i]; i++) {
+        GM_TRY(gm_path_join(path, sizeof path, j->out, names[i], err));
+        if (remove(path) != 0 && errno != ENOENT)
+            return gm_fail(err, GM_EIO, "cannot remove '%s': %s", path, strerror(errno));
+    }
+    return GM_OK;
+}
+
 static gm_status write_hf(const job *j, gm_error *err) {
     const gm_convert_result *r = j->result;
     const gm_hf_tokens tokens = {.bos = r->zero_tokens ? r->zero_token
@@ -64,6 +79,7 @@ static gm_status write_hf(const job *j, gm_error *err) {
     char path[1024];
     GM_TRY(gm_path_join(path, sizeof path, j->out, "tokenizer.json", err));
     GM_TRY(gm_model_save_as(j->m, j->out, j->o->dtype, j->o->max_shard_bytes, err));
+    GM_TRY(remove_old_tokenizer(j, err));
     if (j->t)
         GM_TRY(gm_tokenizer_save(j->t, path, err));
     return gm_hf_folder_tokens(j->out, &tokens, &j->result->text, err);
@@ -121,7 +137,7 @@ done:
 /* llama2.c's program begins every prompt with token 1 and computes softmax. */
 static gm_status write_llama2c(const job *j, gm_error *err) {
     if (j->o->dtype != GM_DTYPE_F32)
-        return gm_fail(err, GM_EUNSUPPORTED, "llama2.c checkpoints are written in f32 only; leave out --dtype %s",
+        return gm_fail(err, GM_EINVAL, "llama2.c checkpoints are written in f32 only; leave out --dtype %s",
                        gm_dtype_name(j->o->dtype));
     return gm_llama2c_save(j->m, 0, j->out, err);
 }
@@ -136,7 +152,7 @@ gm_status gm_convert(const gm_model *m, const gm_tokenizer *t, const char *out, 
     *r = (gm_convert_result){.zero_token = -1, .bos = m->cfg.bos};
     GM_TRY(check_free(out, options, err));
     if (options->format == GM_FORMAT_HF && options->dtype == GM_DTYPE_Q8_0)
-        return gm_fail(err, GM_EUNSUPPORTED, "q8_0 is GGUF's; a Hugging Face folder holds f32, f16 or bf16");
+        return gm_fail(err, GM_EINVAL, "q8_0 is GGUF's; a Hugging Face folder holds f32, f16 or bf16");
     if (options->format == GM_FORMAT_LLAMA2C && !plain_softmax(&m->cfg))
         return gm_fail(err, GM_EUNSUPPORTED,
                        "llama2.c computes plain softmax and begins with token 1: no zero token fits; use --to gguf or hf");

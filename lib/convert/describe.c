@@ -186,6 +186,16 @@ static gm_status describe_weights(json_t *root, const char *path, gm_error *err)
     return GM_OK;
 }
 
+/* A model's configuration alone. */
+static gm_status describe_config(json_t *root, const gm_file *file, gm_error *err) {
+    gm_model_config cfg;
+    GM_TRY(gm_config_parse(&cfg, (const char *)file->data, file->size, file->path, err));
+    put_text(root, "kind", "model's configuration");
+    put_text(root, "format", "config.json");
+    put_config(root, &cfg);
+    return GM_OK;
+}
+
 /* The number type that most of a GGUF's elements have. */
 static const char *gguf_type(const gm_gguf *g) {
     const gm_gguf_tensor *largest = NULL;
@@ -298,6 +308,9 @@ static gm_status describe_file(json_t *root, const gm_file *file, gm_error *err)
         bool main_file = ends_with(path, "model.safetensors") || ends_with(path, ".index.json");
         return main_file && gm_dir_has(folder, config) ? describe_model(root, path, err) : describe_weights(root, path, err);
     }
+    const char *slash = strrchr(path, '/');
+    if (strcmp(slash ? slash + 1 : path, "config.json") == 0)
+        return describe_config(root, file, err);
     gm_tokenizer *t;
     gm_error inner = {0};
     gm_status status = gm_tokenizer_load(&t, path, &inner);
@@ -314,6 +327,8 @@ static gm_status describe_file(json_t *root, const gm_file *file, gm_error *err)
     }
     if (gm_llama2c_is(file))
         return describe_llama2c(root, file, err);
+    if (ends_with(path, ".json") || ends_with(path, ".model") || ends_with(path, ".bpe")) /* what it would be, were it whole */
+        return gm_fail(err, status, "%s", inner.msg);
     return gm_fail(err, GM_EUNSUPPORTED, "'%s' is nothing that is known here: no model, tokenizer, token file or lab", path);
 }
 

@@ -164,6 +164,7 @@ gm_status gm_sentencepiece_parse(gm_tokenizer **out, const void *bytes, size_t s
                        .add_space_prefix = true,
                        .remove_extra_spaces = true};
     gm_status status = GM_OK;
+    bool trainer = false, normalizer = false; /* every trained model has both, behind its pieces */
     for (int fill = 0; fill < 2 && status == GM_OK; fill++) {
         wire w = {start, start, start + size};
         if (fill) {
@@ -183,12 +184,18 @@ gm_status gm_sentencepiece_parse(gm_tokenizer **out, const void *bytes, size_t s
                 status = read_piece(&v.tokens[v.count++], f.run, err);
             else if (f.number == 1)
                 v.count++;
-            else if (f.number == 2 && fill)
+            else if (f.number == 2 && fill) {
+                trainer = true;
                 status = read_trainer(&v, f.run, err);
-            else if (f.number == 3 && fill)
+            } else if (f.number == 3 && fill) {
+                normalizer = true;
                 status = read_normalizer(&v, f.run, err);
+            }
         }
     }
+    if (status == GM_OK && !(trainer && normalizer))
+        status = gm_fail_at(err, GM_EFORMAT, (int64_t)size, "the SentencePiece model ends at byte %zu without its %s; the file is cut off", size,
+                            trainer ? "normalizer_spec" : "trainer_spec");
     if (status == GM_OK)
         status = gm_tokenizer_from_vocabulary(out, &v, err);
     gm_vocabulary_free(&v);

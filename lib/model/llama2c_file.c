@@ -210,36 +210,43 @@ static int64_t weight_bytes(const header *h, const gm_model_config *cfg) {
     return bytes;
 }
 
-gm_status gm_llama2c_load(gm_model **out, const gm_ctx *ctx, const gm_file *file, gm_error *err) {
-    *out = NULL;
+/* Everything but the weights: header, sizes and the file's length. */
+static gm_status check_header(header *h, gm_model_config *cfg, const gm_file *file, gm_error *err) {
     bool magic = has_magic(file);
     size_t header_bytes = magic ? HEADER_1_BYTES : HEADER_0_BYTES;
     if (file->size < header_bytes)
         return gm_fail_at(err, GM_EFORMAT, (int64_t)file->size, "%s: cut off at byte %zu, inside the header of %zu bytes; get it again",
                           file->path, file->size, header_bytes);
-    header h;
-    header_read(&h, file, magic);
-    if (magic && h.version != 1 && h.version != 2)
+    header_read(h, file, magic);
+    if (magic && h->version != 1 && h->version != 2)
         return gm_fail_at(err, GM_EUNSUPPORTED, 4, "%s: version %d of llama2.c's format (byte 4); versions 0, 1 and 2 can be read",
-                          file->path, h.version);
-    if (h.version == 2 && h.group < 1)
-        return gm_fail_at(err, GM_EFORMAT, GROUP_AT, "%s: a group size of %d (byte %d); get it again", file->path, h.group, GROUP_AT);
-    gm_model_config cfg = config_of(&h);
+                          file->path, h->version);
+    if (h->version == 2 && h->group < 1)
+        return gm_fail_at(err, GM_EFORMAT, GROUP_AT, "%s: a group size of %d (byte %d); get it again", file->path, h->group, GROUP_AT);
+    *cfg = config_of(h);
     gm_error inner = {.offset = -1};
-    if (config_check(&cfg, &inner) != GM_OK || (magic && (h.sizes[5] < 1 || file->data[TIED_AT] > 1)))
+    if (config_check(cfg, &inner) != GM_OK || (magic && (h->sizes[5] < 1 || file->data[TIED_AT] > 1)))
         return gm_fail_at(err, GM_EFORMAT, magic ? 8 : 0, "%s: the header (from byte %d) holds no model's sizes%s%s; get it again",
                           file->path, magic ? 8 : 0, *inner.msg ? ": " : "", inner.msg);
-    int64_t bytes = weight_bytes(&h, &cfg);
+    int64_t bytes = weight_bytes(h, cfg);
     if (bytes < 0)
         return gm_fail_at(err, GM_EFORMAT, GROUP_AT, "%s: a group size of %d (byte %d), which does not divide the matrices; get it again",
-                          file->path, h.group, GROUP_AT);
+                          file->path, h->group, GROUP_AT);
     uint64_t expected = header_bytes + (uint64_t)bytes; /* the sizes' limits keep it below 2^60 */
     if (file->size != expected)
         return gm_fail_at(err, GM_EFORMAT, (int64_t)GM_MIN((uint64_t)file->size, expected),
                           "%s: %zu bytes, where the header's sizes ask for %llu: it is %s; get it again", file->path, file->size,
                           (unsigned long long)expected, file->size < expected ? "cut off" : "too long");
+    return GM_OK;
+}
+
+gm_status gm_llama2c_load(gm_model **out, const gm_ctx *ctx, const gm_file *file, gm_error *err) {
+    header h;
+    gm_model_config cfg;
+    *out = NULL;
+    GM_TRY(check_header(&h, &cfg, file, err));
     GM_TRY(gm_model_allocate(out, ctx, &cfg, err));
-    reading r = {*out, file, &h, header_bytes};
+    reading r = {*out, file, &h, has_magic(file) ? HEADER_1_BYTES : HEADER_0_BYTES};
     gm_status status = visit(*out, h.version, read_view, read_tables, &r, err);
     if (status != GM_OK) {
         gm_model_free(*out);
@@ -249,14 +256,9 @@ gm_status gm_llama2c_load(gm_model **out, const gm_ctx *ctx, const gm_file *file
 }
 
 gm_status gm_llama2c_header(gm_model_config *cfg, int *version, const gm_file *file, gm_error *err) {
-    bool magic = has_magic(file);
-    header h = {0};
-    if (file->size >= (magic ? HEADER_1_BYTES : HEADER_0_BYTES))
-        header_read(&h, file, magic);
+    header h;
+    GM_TRY(check_header(&h, cfg, file, err));
     *version = h.version;
-    *cfg = config_of(&h);
-    if (config_check(cfg, NULL) != GM_OK)
-        return gm_fail_at(err, GM_EFORMAT, 0, "%s: the header (from byte 0) holds no model's sizes; get it again", file->path);
     return GM_OK;
 }
 
@@ -282,7 +284,7 @@ static gm_status check_writable(const gm_model_config *c, gm_error *err) {
     };
     for (int i = 0; i < GM_COUNT(reasons); i++) {
         if (reasons[i].bad)
-            return gm_fail(err, GM_EUNSUPPORTED, "llama2.c's format has no %s", reasons[i].why);
+            return gm_fail(err, GM_EUNSUPPORTED, "llama2.c's format cannot hold this model: it has %s", reasons[i].why);
     }
     return GM_OK;
 }

@@ -12,7 +12,7 @@ bool gm_llama2c_is(const gm_file *file);
  * GM_EUNSUPPORTED (a version or rotary table that this library has not), GM_ENOMEM. */
 gm_status gm_llama2c_load(gm_model **out, const gm_ctx *ctx, const gm_file *file, gm_error *err);
 
-/* What the header says, whatever follows it; *cfg is checked. Errors: GM_EFORMAT. */
+/* What the header says, without a look at the weights; *cfg and the file's length are checked. Errors: as above. */
 gm_status gm_llama2c_header(gm_model_config *cfg, int *version, const gm_file *file, gm_error *err);
 
 /* Writes version 0 (what run.c reads) or 1, atomically, in f32. Errors: GM_EUNSUPPORTED (a model that the format cannot say, with the

@@ -75,15 +75,18 @@ class Convert(Case):
         self.fails(2, ["--max-shard-size", "5 GB"], "convert", model, "--to", "hf", "--out", out, "--max-shard-size", "5 GB")
         self.fails(1, ["no model at"], "convert", self.path("nothing"), "--to", "hf", "--out", out)
         self.fails(1, ["llama2.c"], "convert", model, "--to", "llama2c", "--out", out)
-        self.fails(1, ["llama2.c", "f32"], "convert", self.trained("plain"), "--to", "llama2c", "--out", out, "--dtype", "q8_0")
+        self.fails(2, ["llama2.c", "f32"], "convert", self.trained("plain"), "--to", "llama2c", "--out", out, "--dtype", "q8_0")
         for variant, reason in ("sink", "sinks are learned"), ("clipped", "clipped"), ("softmax1+gated", "gated"), ("softmax_n:n=0.5", "whole"):
             self.fails(1, [reason], "convert", self.trained("v-" + variant, "--attention", variant), "--to", "gguf", "--out", out)
         gpt2 = self.trained("gpt2", "--attention", "softmax1", shape=GPT2)
         self.fails(1, ["position embeddings", "layer norm", "biases"], "convert", gpt2, "--to", "hf", "--out", out)
-        self.fails(1, ["q8_0"], "convert", model, "--to", "hf", "--out", out, "--dtype", "q8_0")
+        self.fails(2, ["q8_0"], "convert", model, "--to", "hf", "--out", out, "--dtype", "q8_0")
         self.fails(2, ["takes no zero token"], "convert", self.path("plain"), "--to", "hf", "--out", out, "--zero-token", "1")
         self.assertFalse(os.path.exists(out))
         words = self.trained("words", "--tokens", "words", "--vocab", "2000")
+        self.fails(2, ["tokenizer has", "the model 257"], "generate", model, "--tokenizer", os.path.join(words, "tokenizer.json"))
+        os.rename(os.path.join(model, "tokenizer.json"), self.path("t.json"))
+        self.fails(2, ["carries no tokenizer", "--tokenizer"], "generate", model)
         self.fails(2, ["tokenizer has", "the model 257"], "convert", model, "--to", "hf", "--out", out, "--tokenizer",
                    os.path.join(words, "tokenizer.json"))
 
@@ -94,6 +97,12 @@ class Convert(Case):
             self.ok(*line)
             self.fails(1, ["--force"], *line)
             self.ok(*line, "--force")
+        # another model's tokenizer does not stay beside new weights
+        with open(self.path("hf", "tokenizer_config.json"), "w") as file:
+            file.write("{}")
+        os.remove(self.path("m", "tokenizer.json"))
+        self.ok("convert", model, "--to", "hf", "--out", self.path("hf"), "--force")
+        self.assertEqual(sorted(os.listdir(self.path("hf"))), ["config.json", "generation_config.json", "model.safetensors"])
 
     def test_surgery(self):
         model, out = self.trained("m"), self.path("out")

@@ -26,6 +26,8 @@ class Info(Case):
         self.assertEqual(self.info(GOLDEN, "qwen3", "model.safetensors")["parameters"], 2096)
         self.assertEqual(self.info(GOLDEN, "llama3_sharded", "model.safetensors.index.json")["shards"], 4)
         self.assertEqual(self.info(GOLDEN, "qwen3", "expected.safetensors")["kind"], "weights")
+        config = self.info(GOLDEN, "qwen3", "config.json")
+        self.assertEqual((config["kind"], config["family"], config["parameters"]), ("model's configuration", "qwen3", 2096))
         text = self.ok("info", os.path.join(GOLDEN, "qwen3"))
         self.assertRegex(text, r"(?m)^qk_norm +yes$")
 
@@ -46,6 +48,25 @@ class Info(Case):
             self.skipTest("needs the data folder")
         i = self.info(model)
         self.assertEqual((i["format"], i["family"], i["parameters"], i["vocab"]), ("llama2.c version 0", "llama", 260032, 512))
+        self.cut(model, "short.bin", 1000)
+        self.fails(1, ["short.bin", "1000 bytes", "cut off"], "info", self.path("short.bin"))
+
+    def cut(self, source, name, size):
+        with open(source, "rb") as f, open(self.path(name), "wb") as out:
+            out.write(f.read(size))
+
+    def test_tokenizers_that_are_cut_off(self):
+        folder = os.path.join(DATA, "tokenizers")
+        if not os.path.isdir(folder):
+            self.skipTest("needs the data folder")
+        # at any of these sizes a SentencePiece model ends between two of its parts; what says how to cut text stands behind them
+        for size in 14, 25, 300:
+            self.cut(os.path.join(folder, "llama-tokenizer.model"), "t.model", size)
+            self.fails(1, ["t.model"], "info", self.path("t.model"))
+        self.cut(os.path.join(folder, "llama-tokenizer.model"), "t.model", 300)
+        self.fails(1, ["trainer_spec", "byte 300"], "info", self.path("t.model"))
+        self.cut(os.path.join(folder, "gptneox-tokenizer.json"), "t.json", 1000)
+        self.fails(1, ["t.json", "at byte"], "info", self.path("t.json"))
 
     def test_refusals(self):
         self.fails(1, ["nowhere"], "info", self.path("nowhere"))
