@@ -105,7 +105,7 @@ static int report(const convert_args *args, const gm_model *m, const gm_convert_
     }
     static const char *const no_text[] = {[GM_FORMAT_HF] = "; without a tokenizer of transformers' own format: give it token ids",
                                           [GM_FORMAT_GGUF] = "; without a tokenizer that llama.cpp cuts texts by: give it token ids",
-                                          [GM_FORMAT_LLAMA2C] = "; run.c wants its tokenizer.bin beside it"};
+                                          [GM_FORMAT_LLAMA2C] = "; without a tokenizer that run.c reads"};
     printf("%s: %s, %lld tokens, context %lld, %s%s\n", args->out, r->architecture, (long long)r->vocab, (long long)r->context,
            gm_dtype_name(args->o.dtype), r->text ? "" : no_text[args->o.format]);
     if (r->zero_tokens)

@@ -32,6 +32,15 @@ static gm_status zero_tokens(int64_t *n, const gm_model_config *c, const gm_conv
     return GM_OK;
 }
 
+/* Beside a llama2.c file: model.bin -> model.tokenizer.bin. */
+static gm_status llama2c_tokenizer_path(char *dst, size_t size, const char *out, gm_error *err) {
+    const char *dot = strrchr(out, '.'), *slash = strrchr(out, '/');
+    size_t stem = dot && (!slash || dot > slash) ? (size_t)(dot - out) : strlen(out);
+    if ((size_t)snprintf(dst, size, "%.*s.tokenizer.bin", (int)stem, out) >= size)
+        return gm_fail(err, GM_EINVAL, "the name '%.60s...' is too long; choose a shorter one", out);
+    return GM_OK;
+}
+
 static gm_status check_free(const char *out, const gm_convert_options *o, gm_error *err) {
     static const char *const ours[] = {"config.json",    "model.safetensors",      "model.safetensors.index.json",
                                        "tokenizer.json", "generation_config.json", "tokenizer_config.json",
@@ -43,6 +52,12 @@ static gm_status check_free(const char *out, const gm_convert_options *o, gm_err
         return gm_fail(err, GM_EIO, "'%s' has a %s already; choose another folder or say --force", out, there);
     if (o->format != GM_FORMAT_HF && gm_path_exists(out))
         return gm_fail(err, GM_EIO, "'%s' exists; choose another name or say --force", out);
+    char beside[1024];
+    if (o->format != GM_FORMAT_LLAMA2C)
+        return GM_OK;
+    GM_TRY(llama2c_tokenizer_path(beside, sizeof beside, out, err));
+    if (gm_path_exists(beside))
+        return gm_fail(err, GM_EIO, "'%s' exists; choose another name or say --force", beside);
     return GM_OK;
 }
 
@@ -139,7 +154,20 @@ static gm_status write_llama2c(const job *j, gm_error *err) {
     if (j->o->dtype != GM_DTYPE_F32)
         return gm_fail(err, GM_EINVAL, "llama2.c checkpoints are written in f32 only; leave out --dtype %s",
                        gm_dtype_name(j->o->dtype));
-    return gm_llama2c_save(j->m, 0, j->out, err);
+    GM_TRY(gm_llama2c_save(j->m, 0, j->out, err));
+    if (!j->t)
+        return GM_OK;
+    gm_vocabulary v;
+    gm_error reason;
+    char path[1024];
+    GM_TRY(llama2c_tokenizer_path(path, sizeof path, j->out, err));
+    GM_TRY(gm_tokenizer_vocabulary(j->t, &v, err));
+    gm_status status = gm_llama2c_tokens_write(&v, path, &reason);
+    gm_vocabulary_free(&v);
+    j->result->text = status == GM_OK;
+    if (status != GM_OK && status != GM_EUNSUPPORTED && err) /* a model without a tokenizer that run.c reads is still a model */
+        *err = reason;
+    return status == GM_EUNSUPPORTED ? GM_OK : status;
 }
 
 gm_status gm_convert(const gm_model *m, const gm_tokenizer *t, const char *out, const gm_convert_options *options,

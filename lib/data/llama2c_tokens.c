@@ -135,3 +135,42 @@ gm_status gm_llama2c_tokens_parse(gm_tokenizer **out, const uint8_t *data, size_
     gm_free(keys);
     return status;
 }
+
+/* What llama2.c's program prints: spaces as they are, and BOS and EOS on lines of their own, as its exporter writes them. */
+static void put_key(gm_text *out, const gm_vocabulary_token *token, int32_t id) {
+    static const char space[] = "\xe2\x96\x81"; /* U+2581 */
+    if (id == BOS || id == EOS) {
+        gm_text_add(out, id == BOS ? "\n<s>\n" : "\n</s>\n");
+        return;
+    }
+    for (size_t i = 0; i < token->size;) {
+        bool is_space = token->size - i >= 3 && memcmp(token->text + i, space, 3) == 0;
+        gm_text_bytes(out, is_space ? " " : token->text + i, 1);
+        i += is_space ? 3 : 1;
+    }
+}
+
+gm_status gm_llama2c_tokens_write(const gm_vocabulary *v, const char *path, gm_error *err) {
+    gm_text keys = {0}, file = {0};
+    int32_t longest = 0;
+    if (strcmp(v->model, "llama") != 0 || v->count < BYTES + 256 || v->tokens[BYTES].type != GM_TOKEN_BYTE || v->bos != BOS ||
+        v->eos != EOS)
+        return gm_fail(err, GM_EUNSUPPORTED,
+                       "llama2.c's program reads SentencePiece BPE with BOS 1, EOS 2 and 256 byte tokens behind them only");
+    for (int32_t id = 0; id < v->count; id++) {
+        size_t from = keys.size;
+        gm_text_bytes(&keys, &v->tokens[id].score, 4);
+        gm_text_bytes(&keys, &longest, 4); /* its size, known below */
+        put_key(&keys, &v->tokens[id], id);
+        int32_t n = (int32_t)(keys.size - from - 8);
+        if (!keys.failed)
+            memcpy(keys.data + from + 4, &n, 4);
+        longest = GM_MAX(longest, n);
+    }
+    gm_text_bytes(&file, &longest, 4);
+    gm_text_bytes(&file, keys.data, keys.size);
+    gm_status status = keys.failed || file.failed ? gm_fail_memory(err, keys.size) : gm_file_write(path, file.data, file.size, err);
+    gm_text_free(&keys);
+    gm_text_free(&file);
+    return status;
+}

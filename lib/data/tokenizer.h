@@ -168,5 +168,8 @@ typedef struct gm_llama2c_key {
 gm_status gm_llama2c_tokens_make(gm_tokenizer **out, const gm_llama2c_key *keys, int64_t count, gm_error *err);
 bool gm_llama2c_tokens_is(const uint8_t *data, size_t size);
 gm_status gm_llama2c_tokens_parse(gm_tokenizer **out, const uint8_t *data, size_t size, gm_error *err); /* tokenizer.bin */
+/* tokenizer.bin, byte for byte as llama2.c's exporter writes it. Errors: GM_EUNSUPPORTED (a vocabulary that its program does not read),
+ * GM_EIO. Test: tests/data/test_llama2c_tokens.c (written_as_the_exporter) */
+gm_status gm_llama2c_tokens_write(const gm_vocabulary *v, const char *path, gm_error *err);
 
 #endif

@@ -351,9 +351,41 @@ static void damaged_files_are_refused(void **state) {
     gm_text_free(&file);
 }
 
+/* The real files: Llama 2's SentencePiece model and stories260K's, written as llama2.c's own exporter wrote them. */
+static void written_as_the_exporter(void **state) {
+    (void)state;
+    const char *data = getenv("GHOSTMAX_DATA");
+    char folder[512], from[600], published[600];
+    snprintf(folder, sizeof folder, "%s", data ? data : GM_TEST_SOURCE_DIR "/../shared/data");
+    const char *const files[][2] = {{"llama-tokenizer.model", "llama-tokenizer.bin"}, {"tok512.bin", "tok512.bin"}};
+    for (int i = 0; i < 2; i++) {
+        gm_tokenizer *t;
+        gm_vocabulary v;
+        gm_file want, got;
+        snprintf(from, sizeof from, "%s/tokenizers/%s", folder, files[i][0]);
+        snprintf(published, sizeof published, "%s/tokenizers/%s", folder, files[i][1]);
+        if (access(from, R_OK) != 0)
+            skip();
+        assert_int_equal(gm_tokenizer_load(&t, from, NULL), GM_OK);
+        assert_int_equal(gm_tokenizer_vocabulary(t, &v, NULL), GM_OK);
+        assert_int_equal(gm_llama2c_tokens_write(&v, path, NULL), GM_OK);
+        assert_int_equal(gm_file_open(&want, published, NULL), GM_OK);
+        assert_int_equal(gm_file_open(&got, path, NULL), GM_OK);
+        assert_int_equal(got.size, want.size);
+        assert_memory_equal(got.data, want.data, want.size);
+        gm_file_close(&want);
+        gm_file_close(&got);
+        v.model = "gpt2";
+        assert_int_equal(gm_llama2c_tokens_write(&v, path, NULL), GM_EUNSUPPORTED);
+        gm_vocabulary_free(&v);
+        gm_tokenizer_free(t);
+        unlink(path);
+    }
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(small_tokenizer_by_hand), cmocka_unit_test(the_rule_on_random_texts),
-                                       cmocka_unit_test(parts_are_the_whole), cmocka_unit_test(published_ids),
-                                       cmocka_unit_test(damaged_files_are_refused)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(small_tokenizer_by_hand),   cmocka_unit_test(the_rule_on_random_texts),
+                                       cmocka_unit_test(parts_are_the_whole),       cmocka_unit_test(published_ids),
+                                       cmocka_unit_test(damaged_files_are_refused), cmocka_unit_test(written_as_the_exporter)};
     return cmocka_run_group_tests_name("llama2c tokens", tests, NULL, NULL);
 }
