@@ -162,11 +162,14 @@ typedef enum gm_token_class {
 } gm_token_class;
 
 /* Build from a text: kind "bytes" (256 + BOS), "chars" (the text's code points), "words" (the `vocab` most frequent words and
- * punctuation marks, 0: all; lower: fold case first; the rest becomes <unk>). Invalid UTF-8 is an error for chars and words (GM_EFORMAT
- * with the offset); bytes takes anything. Other errors: GM_EINVAL (kind, vocab), GM_ENOMEM. Test: tests/data/test_tokenizer.c */
+ * punctuation marks, 0: all; lower: fold case first; the rest becomes <unk>), "bpe" (byte-level BPE of `vocab` tokens, the merges that
+ * Hugging Face's trainer makes of the same text). Invalid UTF-8 is an error for chars and words (GM_EFORMAT with the offset); bytes and bpe
+ * take anything. Other errors: GM_EINVAL (kind, vocab), GM_ENOMEM. Test: tests/data/test_tokenizer.c, test_vocabulary.c */
 gm_status gm_tokenizer_build(gm_tokenizer **out, const char *kind, const char *text, size_t size, int64_t vocab, bool lower, gm_error *err);
-/* MODEL folders hold it as tokenizer.json; llama2.c's tokenizer.bin is loaded too, as kind "llama2c". Errors: GM_EIO; load: GM_EFORMAT
- * (neither, or damaged), GM_EUNSUPPORTED (a later version). */
+/* Any of: tokenizer.json (Hugging Face's or our own), SentencePiece's tokenizer.model, GPT-2's encoder.json or vocab.json with vocab.bpe or
+ * merges.txt beside it, Bert's vocab.txt, llama2.c's tokenizer.bin, a .gguf with one inside, or a folder that holds one. Every line of text
+ * gives the ids that the format's own library gives. save writes tokenizer.json, which model folders hold. Errors: GM_EIO; load: GM_EFORMAT
+ * (none of these, or damaged: offset), GM_EUNSUPPORTED (a part of it, by name). Test: tests/data/test_golden_tokenizers.c */
 gm_status gm_tokenizer_load(gm_tokenizer **out, const char *path, gm_error *err);
 gm_status gm_tokenizer_save(const gm_tokenizer *t, const char *path, gm_error *err);
 void gm_tokenizer_free(gm_tokenizer *t);
@@ -188,8 +191,8 @@ typedef struct gm_data gm_data;
 
 typedef struct gm_data_options {
     const char *source;    /* "stories", "bb", or a file: text, or a token file written by `ghostmax tokenize` */
-    const char *tokens;    /* "bytes", "chars", "words"; NULL: the source's default */
-    int64_t vocab;         /* words: 0 is the source's default */
+    const char *tokens;    /* "bytes", "chars", "words", "bpe"; NULL: the source's default */
+    int64_t vocab;         /* words, bpe: 0 is the source's default */
     bool keep_case;        /* words: do not lower-case */
     bool no_bos;           /* default: every sequence starts with BOS */
     int64_t context;       /* T of the sequences */

@@ -390,11 +390,15 @@ gm_status gm_tokenizer_append(const gm_tokenizer *t, const char *text, size_t si
     return status;
 }
 
+/* A space after a visible ASCII character, which is not an added token's last: what follows those begins anew. */
+static bool may_cut(const gm_subwords *s, char before, char after) {
+    return s->local ? after == ' ' && before > ' ' && before < 0x7f && !s->added_ends[(uint8_t)before] : before == '\n';
+}
+
 size_t gm_tokenizer_cut(const gm_tokenizer *t, const char *text, size_t size, size_t at) {
     if (!t->subwords || at == 0)
         return at;
-    bool local = t->subwords->local;
-    while (at < size && !(local ? text[at] == ' ' && text[at - 1] > ' ' && text[at - 1] < 0x7f : text[at - 1] == '\n'))
+    while (at < size && !may_cut(t->subwords, text[at - 1], text[at]))
         at++;
     return at;
 }

@@ -87,6 +87,7 @@ static gm_status make_added(gm_subwords *s, gm_error *err) {
         if (gm_trie_longest(&all, a->text, size, &length) >= 0 && length == size)
             status = gm_fail(err, GM_EFORMAT, "the added token '%.40s' is there twice", a->text);
         gm_trie_add(&all, a->text, size, i);
+        s->added_ends[(uint8_t)a->text[size - 1]] = 1;
         text.size = 0;
         gm_text_bytes(&text, a->text, size);
         for (int r = 0; r < s->rewrite_count && a->normalized; r++) {

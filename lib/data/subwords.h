@@ -152,6 +152,7 @@ typedef struct gm_subwords {
     gm_added *added;
     int32_t added_count;
     gm_trie raw_added, rewritten_added; /* values: indices into added */
+    uint8_t added_ends[256];            /* 1: some added token ends with this byte */
     gm_rewrite rewrites[GM_REWRITES_MAX];
     gm_cut cuts[GM_CUTS_MAX];
     int rewrite_count, cut_count;
