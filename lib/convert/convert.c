@@ -42,8 +42,12 @@ static gm_status llama2c_tokenizer_path(char *dst, size_t size, const char *out,
 }
 
 static gm_status check_free(const char *out, const gm_convert_options *o, gm_error *err) {
-    static const char *const ours[] = {"config.json",    "model.safetensors",      "model.safetensors.index.json",
-                                       "tokenizer.json", "generation_config.json", "tokenizer_config.json",
+    static const char *const ours[] = {"config.json",
+                                       "model.safetensors",
+                                       "model.safetensors.index.json",
+                                       "tokenizer.json",
+                                       "generation_config.json",
+                                       "tokenizer_config.json",
                                        NULL};
     if (o->force)
         return GM_OK;
@@ -152,8 +156,7 @@ done:
 /* llama2.c's program begins every prompt with token 1 and computes softmax. */
 static gm_status write_llama2c(const job *j, gm_error *err) {
     if (j->o->dtype != GM_DTYPE_F32)
-        return gm_fail(err, GM_EINVAL, "llama2.c checkpoints are written in f32 only; leave out --dtype %s",
-                       gm_dtype_name(j->o->dtype));
+        return gm_fail(err, GM_EINVAL, "llama2.c checkpoints are written in f32 only; leave out --dtype %s", gm_dtype_name(j->o->dtype));
     GM_TRY(gm_llama2c_save(j->m, 0, j->out, err));
     if (!j->t)
         return GM_OK;

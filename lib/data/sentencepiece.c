@@ -194,8 +194,8 @@ gm_status gm_sentencepiece_parse(gm_tokenizer **out, const void *bytes, size_t s
         }
     }
     if (status == GM_OK && !(trainer && normalizer))
-        status = gm_fail_at(err, GM_EFORMAT, (int64_t)size, "the SentencePiece model ends at byte %zu without its %s; the file is cut off", size,
-                            trainer ? "normalizer_spec" : "trainer_spec");
+        status = gm_fail_at(err, GM_EFORMAT, (int64_t)size, "the SentencePiece model ends at byte %zu without its %s; the file is cut off",
+                            size, trainer ? "normalizer_spec" : "trainer_spec");
     if (status == GM_OK)
         status = gm_tokenizer_from_vocabulary(out, &v, err);
     gm_vocabulary_free(&v);
