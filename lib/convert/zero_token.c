@@ -50,6 +50,7 @@ gm_status gm_zero_token_model(gm_model **out, const gm_model *m, gm_error *err) 
     char spec[64];
     gm_variant_format(spec, sizeof spec, &cfg.attention);
     GM_TRY(gm_variant_parse(&cfg.attention, "softmax", err));
+    cfg.bos = GM_BOS_ALWAYS; /* which the zero token is now */
     cfg.vocab++;
     cfg.context += n;
     size_t used = strlen(cfg.surgery);

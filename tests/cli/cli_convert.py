@@ -49,6 +49,9 @@ class Convert(Case):
         said = json.loads(self.ok("convert", model, "--to", "gguf", "--out", self.path("m.gguf"), "--json"))
         self.assertEqual((said["prompt_prefix"], said["zero_token"], said["architecture"], said["trained_with_bos"]),
                          ([257], 257, "llama", "never"))
+        # trained without BOS, it is prompted without; behind the zero token the very same text
+        said = [self.ok("generate", m, "--prompt", "He", "--tokens", 8, "--temperature", 0) for m in (model, self.path("m.gguf"))]
+        self.assertEqual(*said)
         with open(self.path("m.gguf"), "rb") as file:
             data = file.read()
         for key, value in ("tokenizer.ggml.bos_token_id", struct.pack("<II", 4, 257)), ("tokenizer.ggml.add_bos_token", b"\7\0\0\0\1"):

@@ -201,7 +201,7 @@ class Model(Case):
             self.skipTest("no data")
         text = self.ok("generate", model, "--tokenizer", tokenizer, "--temperature", 0, "--threads", 1)
         self.assertEqual(text, read(data, "models", "stories260K.expected.txt"))
-        self.fails(1, ["--tokenizer"], "generate", model)
+        self.fails(2, ["--tokenizer"], "generate", model)
         sample = ["--data", self.path("sample.txt"), "--tokenizer", tokenizer, "--context", 64, "--threads", 1, "--quiet", "--json"]
         with open(self.path("sample.txt"), "w") as f:
             f.write(text * 20)
