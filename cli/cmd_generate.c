@@ -20,7 +20,8 @@ static void generate_defaults(void *args) {
 
 #define SAMPLING(field) offsetof(generate_args, sampling.field)
 static const cli_option generate_options[] = {
-    {"prompt", "TEXT", "begin with this, behind BOS unless the model was trained with --no-bos", CLI_TEXT, offsetof(generate_args, prompt), 0, 0, "BOS alone"},
+    {"prompt", "TEXT", "begin with this, behind BOS unless the model was trained with --no-bos", CLI_TEXT, offsetof(generate_args, prompt),
+     0, 0, "BOS alone"},
     {"prompt-file", "FILE", "begin with this file's text; -: standard input", CLI_TEXT, offsetof(generate_args, prompt_file), 0, 0, NULL},
     {"tokens", "N", "how many to generate at most; past the context the model goes on with the last half of it", CLI_COUNT,
      offsetof(generate_args, tokens), 1, 1e9, NULL},

@@ -75,30 +75,38 @@ static gm_status print_lines(const gm_tokenizer *t, const char *text, size_t siz
     return status;
 }
 
+/* The number at text[*at] and past the white space before it. False: there is none any more. */
+static bool next_number(const char *text, size_t size, size_t *at, char *number, size_t room) {
+    size_t n = 0;
+    while (*at < size && isspace((unsigned char)text[*at]))
+        ++*at;
+    while (*at + n < size && n < room - 1 && !isspace((unsigned char)text[*at + n]))
+        n++;
+    memcpy(number, text + *at, n);
+    number[n] = 0;
+    return n > 0;
+}
+
+/* All ids are looked at before the first is printed. */
 static gm_status print_text(const gm_tokenizer *t, const char *text, size_t size, gm_error *err) {
-    int64_t vocab = gm_tokenizer_vocab(t);
-    int32_t previous = -1;
-    for (size_t at = 0; at < size;) {
-        if (isspace((unsigned char)text[at])) {
-            at++;
-            continue;
+    long long vocab = (long long)gm_tokenizer_vocab(t);
+    char number[24];
+    for (int print = 0; print < 2; print++) {
+        int32_t previous = -1;
+        for (size_t at = 0; next_number(text, size, &at, number, sizeof number); at += strlen(number)) {
+            char *end;
+            long long id = strtoll(number, &end, 10);
+            if (*end || id < 0 || id >= vocab) {
+                *err = (gm_error){.code = GM_EFORMAT, .offset = (int64_t)at};
+                snprintf(err->msg, sizeof err->msg, "'%s' (byte %zu) is no id of a vocabulary of %lld tokens", number, at, vocab);
+                return GM_EFORMAT;
+            }
+            size_t length;
+            const char *piece = gm_tokenizer_piece(t, previous, (int32_t)id, &length);
+            if (print)
+                fwrite(piece, 1, length, stdout);
+            previous = (int32_t)id;
         }
-        char *end, number[24] = "";
-        size_t n = 0;
-        while (at + n < size && n < sizeof number - 1 && !isspace((unsigned char)text[at + n]))
-            n++;
-        memcpy(number, text + at, n);
-        long long id = strtoll(number, &end, 10);
-        if (*end || id < 0 || id >= vocab) {
-            *err = (gm_error){.code = GM_EFORMAT, .offset = (int64_t)at};
-            snprintf(err->msg, sizeof err->msg, "'%s' (byte %zu) is no id of a vocabulary of %lld tokens", number, at, (long long)vocab);
-            return GM_EFORMAT;
-        }
-        size_t length;
-        const char *piece = gm_tokenizer_piece(t, previous, (int32_t)id, &length);
-        fwrite(piece, 1, length, stdout);
-        previous = (int32_t)id;
-        at += n;
     }
     return GM_OK;
 }

@@ -1,0 +1,65 @@
+"""tokenize: ids, texts and counts with any tokenizer; training; what it answers to wrong lines."""
+import json
+import os
+import sys
+
+from program import Case, main
+
+GOLDEN = os.path.join(os.path.abspath(sys.argv[1]), "tests", "golden", "tokenizers")
+TEXT = "the cat sat on the mat, the other cat didn't.\n" * 40
+
+
+class Tokenize(Case):
+    def text(self, content=TEXT):
+        with open(self.path("t.txt"), "w", encoding="utf-8") as f:
+            f.write(content)
+        return self.path("t.txt")
+
+    def test_ids_and_back(self):
+        text = self.text("It's 1234 cafés\n\nüber 日本 \n")
+        for name in "llama3.json", "spm_unigram_plain.model", "spm_bpe.model":
+            tokenizer = os.path.join(GOLDEN, name)
+            ids = self.ok("tokenize", text, "--tokenizer", tokenizer, "--ids")
+            self.assertEqual(ids.count("\n"), 1)
+            with open(self.path("ids"), "w") as f:
+                f.write(ids.replace(" ", "\n"))
+            back = self.ok("tokenize", self.path("ids"), "--tokenizer", tokenizer, "--decode")
+            if name != "spm_bpe.model":  # which drops white space
+                self.assertEqual(back, "It's 1234 cafés\n\nüber 日本 \n")
+            counts = json.loads(self.ok("tokenize", text, "--tokenizer", tokenizer, "--count", "--json"))
+            self.assertEqual((counts["tokens"], counts["bytes"]), (len(ids.split()), os.path.getsize(text)))
+            lines = self.ok("tokenize", text, "--tokenizer", tokenizer, "--ids", "--lines").split("\n")
+            self.assertEqual(len(lines), 4)
+            self.assertEqual(lines[1], "")
+
+    def test_training(self):
+        text, out = self.text(), self.path("tokenizer.json")
+        self.assertIn("vocabulary 270", self.ok("tokenize", text, "--train", "bpe", "--vocab", 270, "--out", out))
+        with open(out, encoding="utf-8") as f:
+            root = json.load(f)
+        self.assertEqual((root["model"]["type"], len(root["model"]["vocab"]), root["added_tokens"][0]["content"]), ("BPE", 270, "<|endoftext|>"))
+        self.assertLess(json.loads(self.ok("tokenize", text, "--tokenizer", self.folder, "--count", "--json"))["tokens"], len(TEXT) / 2)
+        self.fails(1, ["exists", "--force"], "tokenize", text, "--train", "bpe", "--vocab", 270, "--out", out)
+        self.fails(2, ["257"], "tokenize", text, "--train", "bpe", "--vocab", 100, "--out", self.path("x"))
+        self.fails(2, ["--out"], "tokenize", text, "--train", "bpe", "--vocab", 270)
+        # as the tokens of a run: the folder holds what the library of others loads
+        self.ok("train", "--data", text, "--tokens", "bpe", "--vocab", 270, "--model", "gpt2-nano", "--layers", 1, "--width", 16, "--heads", 2, "--batch", 2,
+                "--context", 16, "--steps", 2, "--eval-sequences", 2, "--threads", 1, "--quiet", "--out", self.path("m"))
+        with open(self.path("m", "tokenizer.json"), encoding="utf-8") as f:
+            self.assertEqual(json.load(f)["model"]["type"], "BPE")
+
+    def test_what_is_refused(self):
+        text, tokenizer = self.text(), os.path.join(GOLDEN, "llama3.json")
+        self.fails(2, ["--tokenizer"], "tokenize", text, "--ids")
+        self.fails(2, ["--ids", "--out"], "tokenize", text, "--tokenizer", tokenizer, "--ids", "--out", self.path("o"))
+        self.fails(1, ["no tokenizer in"], "tokenize", text, "--tokenizer", os.path.join(GOLDEN, ".."), "--ids")
+        self.fails(1, ["cannot open", "nothing.txt"], "tokenize", self.path("nothing.txt"), "--tokenizer", tokenizer, "--ids")
+        with open(self.path("ids"), "w") as f:
+            f.write("1 2 999999")
+        self.fails(1, ["999999", "byte 4"], "tokenize", self.path("ids"), "--tokenizer", tokenizer, "--decode")
+        with open(self.path("latin1.txt"), "wb") as f:
+            f.write(b"caf\xe9")
+        self.fails(1, ["UTF-8", "byte 3"], "tokenize", self.path("latin1.txt"), "--tokenizer", os.path.join(GOLDEN, "spm_bpe.model"), "--count")
+
+
+main()
