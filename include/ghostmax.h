@@ -112,9 +112,9 @@ typedef struct gm_attention_shape {
     float scale;      /* multiplies q.k; 0: 1/sqrt(D). Never applied to the sink */
     bool causal;      /* query t sees keys j <= S-T+t */
     int64_t window;   /* 0: none; else query at position i sees keys j > i - window only */
-    /* element (b,t,h,d) of q is q[b*q_batch + t*q_row + h*D + d]; likewise o, and k, v with their own two strides.
+    /* element (b,t,h,d) of q is q[b*q_batch + t*q_row + h*D + d]; likewise o; of k, v with their own strides, heads kv_head apart.
      * All zero: contiguous [B,T,H,D] and [B,S,KV,D]. Gradients use the strides of what they are gradients of. */
-    int64_t q_batch, q_row, kv_batch, kv_row, o_batch, o_row;
+    int64_t q_batch, q_row, kv_batch, kv_row, kv_head, o_batch, o_row;
 } gm_attention_shape;
 
 /* gm_attention_fwd -- o = sum_j w_j v_j for every query and head, tiled: no T x S buffer.

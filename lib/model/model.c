@@ -123,8 +123,9 @@ gm_attention_shape gm_model_attention_shape(const gm_model_config *c, const gm_k
                                 .o_row = o};
     if (cache) {
         shape.S = cache->length + T;
-        shape.kv_row = 2 * c->kv_heads * c->head_dim;
-        shape.kv_batch = cache->capacity * shape.kv_row;
+        shape.kv_row = c->head_dim;
+        shape.kv_head = cache->capacity * c->head_dim;
+        shape.kv_batch = 2 * c->kv_heads * shape.kv_head;
     }
     return shape;
 }
@@ -366,12 +367,14 @@ static void block_linear(const gm_model *m, int64_t l, int weight, int bias, flo
 
 /* Puts the batch's keys and values (k's rows hold both) behind the cached ones; k and v are all of them on return. */
 void gm_kv_cache_append(const gm_model_config *c, const gm_kv_cache *cache, int64_t l, const float **k, const float **v, int64_t T) {
-    const int64_t KD = c->kv_heads * c->head_dim, QKV = qkv_width(c);
-    float *layer = (float *)cache->memory + l * cache->capacity * 2 * KD;
-    for (int64_t t = 0; t < T; t++)
-        memcpy(layer + (cache->length + t) * 2 * KD, *k + t * QKV, (size_t)(2 * KD) * sizeof(float));
+    const int64_t KV = c->kv_heads, D = c->head_dim, QKV = qkv_width(c), head = cache->capacity * D;
+    float *layer = (float *)cache->memory + l * 2 * KV * head;
+    for (int64_t i = 0; i < 2 * KV; i++) { /* heads of k, then of v: in the row one behind the other */
+        for (int64_t t = 0; t < T; t++)
+            memcpy(layer + i * head + (cache->length + t) * D, *k + t * QKV + i * D, (size_t)D * sizeof(float));
+    }
     *k = layer;
-    *v = layer + KD;
+    *v = layer + KV * head;
 }
 
 /* The block's learned sink logits, NULL without. */

@@ -98,8 +98,8 @@ typedef struct gm_tap {
 
 /* ---- decoding: what came before */
 
-/* One sequence's past: per block room for `capacity` positions, of which `length` are filled. In f32: rows of keys, then values
- * [layers, capacity, 2 KV D]; an engine's own layout otherwise. */
+/* One sequence's past: per block room for `capacity` positions, of which `length` are filled. In f32: keys, then values,
+ * [layers, 2, KV, capacity, D], so that decoding reads a head's in one stream; an engine's own layout otherwise. */
 typedef struct gm_kv_cache {
     void *memory;
     int64_t capacity, length;

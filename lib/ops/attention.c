@@ -25,7 +25,7 @@ enum { KEYS = 64 }; /* keys per product block: K, V and the scores of a block st
 
 /* The shape with nothing left implicit. */
 typedef struct layout {
-    int64_t B, T, S, H, KV, D, q_batch, q_row, kv_batch, kv_row, o_batch, o_row;
+    int64_t B, T, S, H, KV, D, q_batch, q_row, kv_batch, kv_row, kv_head, o_batch, o_row;
     float scale;
     bool causal;
     int64_t window;
@@ -48,11 +48,12 @@ static gm_status layout_of(layout *l, const gm_attention_shape *s, gm_error *err
     l->window = s->window;
     l->q_row = s->q_row ? s->q_row : s->H * s->D;
     l->kv_row = s->kv_row ? s->kv_row : s->KV * s->D;
+    l->kv_head = s->kv_head ? s->kv_head : s->D;
     l->o_row = s->o_row ? s->o_row : s->H * s->D;
     l->q_batch = s->q_batch ? s->q_batch : s->T * l->q_row;
     l->kv_batch = s->kv_batch ? s->kv_batch : s->S * l->kv_row;
     l->o_batch = s->o_batch ? s->o_batch : s->T * l->o_row;
-    if (l->q_row < s->H * s->D || l->kv_row < s->KV * s->D || l->o_row < s->H * s->D)
+    if (l->q_row < s->H * s->D || l->kv_row < (s->kv_head ? s->D : s->KV * s->D) || l->o_row < s->H * s->D)
         return gm_fail(err, GM_EINVAL, "attention: a row stride (q %lld, kv %lld, o %lld) is shorter than its heads", (long long)l->q_row,
                        (long long)l->kv_row, (long long)l->o_row);
     return GM_OK;
@@ -149,7 +150,7 @@ gm_status gm_attention_fwd(const gm_ctx *ctx, float *o, float *lse, const float 
 #pragma omp parallel for schedule(dynamic) num_threads(ctx->threads)
     for (int64_t task = 0; task < tasks; task++) {
         int64_t b = task / (l.H * tiles), h = task / tiles % l.H, t = (tiles - 1 - task % tiles) * GM_LANES; /* the longest first */
-        int64_t kv = b * l.kv_batch + h / (l.H / l.KV) * l.D;
+        int64_t kv = b * l.kv_batch + h / (l.H / l.KV) * l.kv_head;
         tile x = tile_at(&l, t);
         fwd_tile(ctx->k, &l, &x, o + b * l.o_batch + t * l.o_row + h * l.D, lse ? lse + (b * l.H + h) * l.T + t : NULL,
                  q + b * l.q_batch + t * l.q_row + h * l.D, k + kv, v + kv, sinks ? sinks[h] : norm.sink, norm,
@@ -226,7 +227,7 @@ gm_status gm_attention_bwd(const gm_ctx *ctx, float *dq, float *dk, float *dv, f
     const bool copy = group * l.T >= 8 * GM_LANES;
 #pragma omp parallel for schedule(dynamic) num_threads(ctx->threads)
     for (int64_t task = 0; task < tasks; task++) {
-        const int64_t b = task / l.KV, kv = b * l.kv_batch + task % l.KV * l.D;
+        const int64_t b = task / l.KV, kv = b * l.kv_batch + task % l.KV * l.kv_head;
         float *mine = work + (size_t)omp_get_thread_num() * step, *copies = mine + 2 * (l.D + l.S) * GM_LANES;
         kv_head head = {k + kv, v + kv, dk ? dk + kv : NULL, dv ? dv + kv : NULL, l.kv_row};
         if (copy) {

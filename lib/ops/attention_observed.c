@@ -18,7 +18,7 @@ void gm_attention_observed(const gm_ctx *ctx, float *o, const float *q, const fl
     const float scale = a->scale != 0 ? a->scale : (float)(1 / sqrt((double)D));
     float *s = scratch, *w = s + T * T, *null_mass = w + T * T;
     for (int64_t bh = 0; bh < a->B * a->H; bh++) {
-        const int64_t b = bh / a->H, h = bh % a->H, kv = b * kv_batch + h / (a->H / a->KV) * D;
+        const int64_t b = bh / a->H, h = bh % a->H, kv = b * kv_batch + h / (a->H / a->KV) * (a->kv_head ? a->kv_head : D);
         float *oh = o + b * o_batch + h * D;
         gm_gemm(ctx, false, true, T, T, D, scale, q + b * q_batch + h * D, q_row, k + kv, kv_row, 0, s, T);
         tap->fn(tap->user, 0, b, h, s, T, T, T, NULL);

@@ -10,7 +10,7 @@
 
 #include <math.h>
 
-enum { TASK_ROWS = 64 };
+enum { TASK_ROWS = 64, STREAMS = 4 };
 
 static int64_t depth_of(int64_t in) {
     return (in + 3) / 4 * 4;
@@ -96,8 +96,30 @@ static void put(const gm_kernels *k, const gm_int8_result *y, int64_t i, int64_t
         k->f32_quantize_u8(to + r * y->stride, h + r * GM_INT8_N, cols, grid.scale, grid.zero, grid.qmax);
 }
 
+/* One row, as in decoding: nothing is read twice, so memory sets the pace. */
+static void one_row(const gm_ctx *ctx, const gm_int8_result *y, const uint8_t *x, const gm_linear_int8 *l, const gm_linear_int8 *up) {
+    const gm_kernels *k = ctx->k;
+    const int64_t depth = depth_of(l->in), panels = padded(l->out) / GM_INT8_N, stride = GM_INT8_N * depth;
+#pragma omp parallel for num_threads(ctx->threads) schedule(static) if (l->in * l->out >= 16 * GM_PARALLEL_MIN)
+    for (int64_t first = 0; first < panels; first += STREAMS) {
+        _Alignas(64) int32_t c[2][STREAMS * GM_INT8_N];
+        const int64_t count = GM_MIN(STREAMS, panels - first);
+        k->u8s8_gemv(c[0], x, l->weights + first * stride, stride, count, depth / 4);
+        if (up)
+            k->u8s8_gemv(c[1], x, up->weights + first * stride, stride, count, depth / 4);
+        for (int64_t i = 0; i < count; i++) {
+            const int64_t j = (first + i) * GM_INT8_N;
+            put(k, y, 0, j, 1, GM_MIN(GM_INT8_N, l->out - j), c[0] + i * GM_INT8_N, l, c[1] + i * GM_INT8_N, up);
+        }
+    }
+}
+
 void gm_linear_int8_fwd(const gm_ctx *ctx, const gm_int8_result *y, const uint8_t *x, int64_t xs, int64_t R, const gm_linear_int8 *l,
                         const gm_linear_int8 *up) {
+    if (R == 1) {
+        one_row(ctx, y, x, l, up);
+        return;
+    }
     const gm_kernels *k = ctx->k;
     const int64_t depth = depth_of(l->in), panels = padded(l->out) / GM_INT8_N, groups = (R + TASK_ROWS - 1) / TASK_ROWS;
 #pragma omp parallel for num_threads(ctx->threads) schedule(static) if (R * l->in * l->out >= 16 * GM_PARALLEL_MIN)

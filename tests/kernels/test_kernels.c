@@ -258,6 +258,16 @@ static void integer_tile(const gm_kernels *k, run *r) {
         r->out[1][i] = (float)(c[i] >> 12);
     }
 }
+static void integer_row(const gm_kernels *k, run *r) {
+    int32_t c[7 * GM_INT8_N];
+    const int64_t k4 = r->n % 37, panels = r->n % 8, stride = 4 * k4 * GM_INT8_N + (r->flag ? 5 : 0);
+    k->u8s8_gemv(c, (const uint8_t *)r->in[0], (const int8_t *)r->in[1], stride, panels, k4); /* any bytes */
+    r->size[0] = r->size[1] = panels * GM_INT8_N;
+    for (int64_t i = 0; i < panels * GM_INT8_N; i++) {
+        r->out[0][i] = (float)(c[i] & 4095);
+        r->out[1][i] = (float)(c[i] >> 12);
+    }
+}
 /* Sums and offsets with more digits than a float has. */
 typedef struct sums {
     int32_t c[GM_INT8_M * GM_INT8_N], row[GM_INT8_M], column[GM_INT8_N];
@@ -375,6 +385,7 @@ static const test_case cases[] = {
     {"f32_residual_quantize", "", residual, EVERY, 0, 0, 0},
     {"u8_dequantize", "", u8_dequantize, NORMAL, 0, 0, 0},
     {"u8s8_gemm_tile", "", integer_tile, EVERY, 0, 0, 0},
+    {"u8s8_gemv", "", integer_row, EVERY, 0, 0, 0},
     {"s32_requantize_u8", "", requantize, EVERY, 0, 0, 0},
     {"s32_dequantize", "", dequantize, EVERY, 0, 0, 0},
     {"f32_peak_fma", "", peak_fma, NORMAL | TIES | SPREAD | ONE_NAN, 0, 0, 8 * EPS},
