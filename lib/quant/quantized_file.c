@@ -17,7 +17,7 @@ static const char checksums_key[] = "ghostmax.checksums";
 enum { NAME = 96 };
 
 static void tensor_name(char name[NAME], const char *of, const char *part) {
-    snprintf(name, NAME, "%.80s%s", of, part);
+    snprintf(name, NAME, "%.80s%.15s", of, part);
 }
 
 static void site_name(char name[NAME], gm_site site, int layer) {
