@@ -595,8 +595,11 @@ typedef bool (*gm_lab_callback)(void *user, const gm_lab_progress *progress);
  * Test: tests/cli/cli_lab.py, tests/lab/test_lab_parts.c */
 gm_status gm_lab_run(const gm_ctx *ctx, const gm_lab_options *options, gm_lab_callback callback, void *user, char **results_json,
                      char **table_md, gm_error *err);
-/* report.html from one or more lab folders' results.json. Errors: GM_EFORMAT (damaged or altered), GM_EIO, GM_ENOMEM. Test:
- * tests/cli/cli_lab.py */
+/* What the report draws of these folders, as JSON (freed with free(); docs/formats.md): of labs as far as they are, finished or not. Its
+ * page asks for it again, as data.json beside itself, every two seconds while it is served over http. Errors: GM_EFORMAT (damaged or
+ * altered), GM_EIO, GM_ENOMEM. Test: tests/cli/cli_lab.py */
+gm_status gm_report_json(const char *const *folders, int count, char **json, gm_error *err);
+/* The same as one self-contained HTML page. */
 gm_status gm_report_write(const char *const *folders, int count, const char *path, gm_error *err);
 
 /* ---- speed: every part against the measured limits of this machine -------------------------------------------------------- */

@@ -6,6 +6,7 @@
 
 #include "ghostmax_model.h"
 
+#include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -83,16 +84,33 @@ static gm_status add_run(json_t *runs, const char *folder, const char *name, gm_
     return status;
 }
 
+/* The runs that lie in a folder whose results are not there yet. */
+static gm_status add_unfinished(json_t *runs, const char *folder, gm_error *err) {
+    char path[1024];
+    GM_TRY(gm_path_join(path, sizeof path, folder, "runs", err));
+    DIR *dir = opendir(path);
+    if (!dir)
+        return gm_fail_errno(err, "cannot read '%s'", path);
+    gm_status status = GM_OK;
+    for (struct dirent *entry; status == GM_OK && (entry = readdir(dir));) {
+        if (entry->d_name[0] != '.')
+            status = add_run(runs, folder, entry->d_name, err);
+    }
+    closedir(dir);
+    return status;
+}
+
 static gm_status add_lab(json_t *labs, const char *folder, gm_error *err) {
+    static const char *const lab_files[] = {"lab.json", NULL};
     char path[1024];
     json_t *results, *row, *run, *runs = json_object();
     size_t i, k;
     GM_TRY(gm_path_join(path, sizeof path, folder, "results.json", err));
-    if (!gm_path_exists(path)) {
-        json_decref(runs);
-        return gm_fail(err, GM_EIO, "'%s' has no results.json; give the folder of a finished `ghostmax lab`", folder);
-    }
     gm_status status = gm_store_read(&results, path, advice, err);
+    if (status == GM_OK && !results)
+        status = gm_dir_has(folder, lab_files)
+                     ? add_unfinished(runs, folder, err)
+                     : gm_fail(err, GM_EIO, "'%s' has no results.json and no lab.json; give the folder of a `ghostmax lab`", folder);
     json_array_foreach(json_object_get(results, "rows"), i, row) {
         json_array_foreach(json_object_get(row, "runs"), k, run) {
             const char *name = json_string_value(json_object_get(run, "folder"));
@@ -101,9 +119,24 @@ static gm_status add_lab(json_t *labs, const char *folder, gm_error *err) {
         }
     }
     if (status == GM_OK)
-        json_array_append_new(labs, json_pack("{s:s, s:O, s:O}", "folder", folder, "results", results, "runs", runs));
+        json_array_append_new(labs, json_pack("{s:s, s:O?, s:O}", "folder", folder, "results", results, "runs", runs));
     json_decref(results);
     json_decref(runs);
+    return status;
+}
+
+gm_status gm_report_json(const char *const *folders, int count, char **json, gm_error *err) {
+    json_t *labs = json_array();
+    gm_status status = GM_OK;
+    *json = NULL;
+    for (int i = 0; i < count && status == GM_OK; i++)
+        status = add_lab(labs, folders[i], err);
+    json_t *data = json_pack("{s:s, s:o}", "version", GM_VERSION, "labs", labs);
+    if (status == GM_OK) {
+        *json = json_dumps(data, JSON_COMPACT | JSON_REAL_PRECISION(6));
+        status = *json ? GM_OK : gm_fail_memory(err, 1 << 20);
+    }
+    json_decref(data);
     return status;
 }
 
@@ -155,21 +188,12 @@ static void add_page(gm_text *page, const char *json) {
 }
 
 gm_status gm_report_write(const char *const *folders, int count, const char *path, gm_error *err) {
-    json_t *labs = json_array();
+    char *json;
     gm_text page = {0};
-    gm_status status = GM_OK;
-    for (int i = 0; i < count && status == GM_OK; i++)
-        status = add_lab(labs, folders[i], err);
-    json_t *data = json_pack("{s:s, s:O}", "version", GM_VERSION, "labs", labs);
-    json_decref(labs);
-    char *json = status == GM_OK ? json_dumps(data, JSON_COMPACT | JSON_REAL_PRECISION(6)) : NULL;
-    json_decref(data);
-    if (json) {
-        add_page(&page, json);
-        status = page.failed ? gm_fail_memory(err, page.size) : gm_file_write(path, page.data, page.size, err);
-    } else if (status == GM_OK)
-        status = gm_fail_memory(err, 1 << 20);
+    GM_TRY(gm_report_json(folders, count, &json, err));
+    add_page(&page, json);
     free(json);
+    gm_status status = page.failed ? gm_fail_memory(err, page.size) : gm_file_write(path, page.data, page.size, err);
     gm_text_free(&page);
     return status;
 }

@@ -1,7 +1,6 @@
 // report.js -- draws the page from the JSON in #data. Text from the data is only ever set as text, never as markup.
 "use strict";
 (function () {
-  const data = JSON.parse(document.getElementById("data").textContent);
   const charts = typeof d3 !== "undefined";
   // Okabe and Ito's colours, which people with any colour vision tell apart; one per variant, the same in every chart.
   const palette = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8C7A00", "#7F7F7F"];
@@ -231,7 +230,22 @@
     }
   }
 
+  // A lab that still runs: the curves so far.
+  function drawUnfinished(page, lab) {
+    const names = Object.keys(lab.runs).sort();
+    const rows = names.map(name => ({ variant: name, runs: [{ folder: name, seed: Number(name.replace(/.*-s/, "")) }] }));
+    const variants = names.map(name => name.replace(/-s\d+$/, "")).filter((v, i, all) => all.indexOf(v) === i);
+    const color = name => palette[variants.indexOf(name.replace(/-s\d+$/, "")) % palette.length];
+    add(page, "p", "This lab is not finished: these are its runs so far.", "soft");
+    const training = add(page, "div", undefined, "charts");
+    drawCurves(training, "Training loss", "nats per token; a line per seed", "loss", rows, lab.runs, color);
+    drawCurves(training, "Validation loss", "nats per token", "val_loss", rows, lab.runs, color);
+    drawCurves(training, "Max inf norm while training", "largest activation of any block's output", "max_inf_norm", rows, lab.runs, color);
+    drawCurves(training, "Average kurtosis while training", "", "avg_kurtosis", rows, lab.runs, color);
+  }
+
   function drawLab(page, lab) {
+    if (!lab.results) return drawUnfinished(page, lab);
     const r = lab.results, c = r.config;
     add(page, "p", `${c.source}: ${c.steps} steps of ${c.batch} × ${c.context} tokens, lr ${c.lr}, ${c.seeds} seed${c.seeds > 1 ? "s" : ""} from ${c.seed}` +
       ` · folder ${lab.folder}`, "soft");
@@ -252,11 +266,28 @@
       ` · data ${c.data}`, "soft");
   }
 
-  const page = document.getElementById("page");
-  add(page, "h1", "ghostmax lab");
-  add(page, "p", "What attention heads do when they may say nothing: every variant trained on the same data, initial weights and budget.", "soft");
-  for (const lab of data.labs) {
-    if (data.labs.length > 1) add(page, "h2", lab.folder);
-    drawLab(page, lab);
+  // May be called again with new data: the scroll position stays.
+  function render(data) {
+    const page = document.getElementById("page"), top = window.scrollY;
+    page.textContent = "";
+    add(page, "h1", "ghostmax lab");
+    add(page, "p", "What attention heads do when they may say nothing: every variant trained on the same data, initial weights and budget.", "soft");
+    for (const lab of data.labs) {
+      if (data.labs.length > 1) add(page, "h2", lab.folder);
+      drawLab(page, lab);
+    }
+    window.scrollTo(0, top);
   }
+
+  // Served by `--live`, the page asks for newer numbers; opened from disk it never touches the network.
+  function follow(text) {
+    fetch("data.json", { cache: "no-store" }).then(answer => answer.ok ? answer.text() : text).catch(() => text).then(newer => {
+      if (newer !== text) render(JSON.parse(newer));
+      setTimeout(() => follow(newer), 2000);
+    });
+  }
+
+  const text = document.getElementById("data").textContent;
+  render(JSON.parse(text));
+  if (location.protocol.startsWith("http")) follow(text);
 })();

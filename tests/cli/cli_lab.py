@@ -269,7 +269,7 @@ class Lab(Case):
         self.assertEqual(self.ok("report", self.path("a"), self.path("b"), "--out", page).strip(), page)
         self.fails(1, ["exists"], "report", self.path("a"), "--out", page)
         self.ok("report", self.path("a"), "--out", page, "--force")
-        self.fails(1, ["results.json"], "report", self.folder)
+        self.fails(1, ["results.json", "lab.json"], "report", self.folder)
 
     def test_report_escapes_text(self):
         evil = self.text("<script>alert(1)</script>.txt".replace("/", "|"))
