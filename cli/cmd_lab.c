@@ -83,6 +83,8 @@ static bool on_progress(void *user, const gm_lab_progress *p) {
     char who[320], eta[32], rate[32];
     if (p->run != watch->run)
         enter_run(watch, p);
+    if (p->train && p->train->notice)
+        cli_note("%s", p->train->notice);
     double share = (double)(p->run - 1) / p->runs;
     snprintf(who, sizeof who, "run %d/%d  %s %s seed %llu", p->run, p->runs, p->model, p->variant, (unsigned long long)p->seed);
     if (p->reused) {

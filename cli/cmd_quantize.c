@@ -208,7 +208,6 @@ static gm_status quantize(quantize_args *args, cli_loaded *loaded, char **text, 
     gm_quant_options options;
     gm_quantized *q = NULL;
     cli_progress progress = {.quiet = args->common.quiet};
-    char path[1024];
     gm_status status = cli_quant_fill(&options, &args->quant, err);
     options.seed = args->seed;
     if (status == GM_OK) {
@@ -219,11 +218,7 @@ static gm_status quantize(quantize_args *args, cli_loaded *loaded, char **text, 
     }
     args->report.sensitivity = args->spared ? GM_SENSITIVITY_SPARED : args->alone ? GM_SENSITIVITY_ALONE : GM_SENSITIVITY_NONE;
     if (status == GM_OK)
-        status = gm_quantized_save(q, args->out, err);
-    if (status == GM_OK && gm_data_tokenizer(loaded->data)) {
-        snprintf(path, sizeof path, "%s/tokenizer.json", args->out);
-        status = gm_tokenizer_save(gm_data_tokenizer(loaded->data), path, err);
-    }
+        status = gm_quantized_save(q, gm_data_tokenizer(loaded->data), args->out, err);
     if (status == GM_OK)
         status = gm_quantized_report(q, loaded->data, &args->report, on_progress, &progress, text, err);
     cli_progress_end();

@@ -52,6 +52,8 @@ static bool on_step(void *user, const gm_train_progress *p) {
     char eta[32], rate[32], validation[40] = "";
     if (!watch->started && p->resumed_at > 0 && !watch->progress.quiet)
         cli_note("resumed at step %lld", (long long)p->resumed_at);
+    if (p->notice)
+        cli_note("%s", p->notice);
     watch->started = true;
     watch->last_step = p->step;
     cli_format_seconds(eta, sizeof eta, p->eta_s);

@@ -3,10 +3,12 @@
 
 #include <errno.h>
 #include <math.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const cli_command *const commands[] = {
 #define CLI_POINTER(name) &cli_command_##name,
@@ -135,15 +137,24 @@ static int dispatch(int argc, char **argv) {
     return run_command(command, argc - 2, argv + 2);
 }
 
+/* An earlier failed write left no errno. */
+static bool reader_is_gone(void) {
+    struct pollfd out = {.fd = STDOUT_FILENO, .events = POLLOUT};
+    return poll(&out, 1, 0) == 1 && (out.revents & POLLERR);
+}
+
 int main(int argc, char **argv) {
     line_arguments = argv;
-    signal(SIGPIPE, SIG_IGN); /* a closed pipe is a failed write, answered below */
+    signal(SIGPIPE, SIG_IGN); /* a closed pipe is a failed write, answered below, */
+    signal(SIGXFSZ, SIG_IGN); /* and so is a file over the limit, answered by its writer */
     int code = dispatch(argc, argv);
     cli_progress_end();
     errno = 0;
     bool failed = fflush(stdout) != 0 || ferror(stdout);
     if (failed) {
         int reason = errno ? errno : EIO;
+        if (reason == EPIPE || reader_is_gone()) /* it has seen enough: nothing to say */
+            return CLI_FAILED;
         cli_error(argc > 1 ? argv[1] : "", "cannot write the result to stdout: %s", strerror(reason));
         return CLI_FAILED;
     }

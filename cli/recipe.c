@@ -43,6 +43,8 @@ const cli_option cli_train_options[] = {
     STEPS("eval-sequences", eval_sequences, 1, "validation sequences", NULL),
     STEPS("measure-every", measure_every, 0, "steps between measurements into metrics.jsonl; 0: never", "a tenth of --steps"),
     STEPS("checkpoint-every", checkpoint_every, 0, "steps between checkpoints; 0: a tenth of --steps, and every minute", NULL),
+    {"keep", "N", "the last N checkpoints stay until the run is finished: a damaged one does not lose it", CLI_COUNT,
+     offsetof(gm_train_options, keep), 1, 1000, NULL},
     {0}};
 
 void cli_train_defaults(gm_train_options *train) {

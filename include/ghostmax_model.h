@@ -264,6 +264,7 @@ const gm_model_config *gm_model_config_of(const gm_model *m);
  * altered, a tensor missing or too many), GM_EUNSUPPORTED (another architecture, or a key that would change the numbers), GM_ENOMEM. Test:
  * tests/model/test_model_files.c, test_gguf_file.c, test_llama2c_file.c */
 gm_status gm_model_load(gm_model **out, const gm_ctx *ctx, const char *path, gm_error *err);
+/* config.json is what makes the folder a model and comes last: whoever looks meanwhile sees no model, or all of it. */
 gm_status gm_model_save(const gm_model *m, const char *folder, gm_error *err);
 /* The same with numbers of another type, f32, f16 or bf16, and (shard_bytes > 0) split into files of at most so many bytes, with an index.
  * Errors: GM_EINVAL (a number that f16 cannot hold, by tensor; shard_bytes < 0), GM_EUNSUPPORTED (q8_0). */
@@ -337,17 +338,20 @@ typedef struct gm_train_options {
     bool decay_norm_gains;                        /* the paper's --wd_LN_gamma */
     gm_schedule schedule;
     int64_t warmup, eval_every, eval_sequences, log_every, checkpoint_every; /* in steps; 0: only at the end (eval: never) */
+    int64_t keep;                             /* the last so many checkpoints stay until the run is finished */
     int64_t measure_every, measure_sequences; /* norms, kurtosis and sinks into metrics.jsonl while they grow; 0: never; 16 sequences */
     uint64_t seed;
     const gm_model *from; /* surgery: begin with this model's weights instead of random ones, under another variant; NULL: random */
     int64_t ramp;         /* surgery: steps over which the normaliser moves from the source's to the variant's; 0: at once */
 } gm_train_options;
-/* 1000 steps of 32 x 128, lr 1e-3 constant after 100 of warm-up, AdamW (0.9, 0.99, 1e-8), decay 0.1, clip 1, a log line every 10 steps. */
+/* 1000 steps of 32 x 128, lr 1e-3 constant after 100 of warm-up, AdamW (0.9, 0.99, 1e-8), decay 0.1, clip 1, a log line every 10 steps, 2
+ * checkpoints. */
 void gm_train_defaults(gm_train_options *options);
 
 typedef struct gm_train_progress {
     int64_t step, steps, resumed_at; /* resumed_at: 0 for a fresh run */
     double loss, val_loss /* NaN: not evaluated here */, grad_norm, lr, tokens_per_s, eta_s;
+    const char *notice; /* once: what whoever runs this should know, as a damaged checkpoint that was passed over; else NULL */
 } gm_train_progress;
 /* Called after every step; return true to stop: the state is saved and GM_ESTOPPED returned. */
 typedef bool (*gm_train_callback)(void *user, const gm_train_progress *progress);
@@ -361,7 +365,8 @@ typedef struct gm_train_result {
 /* Trains in `folder`: config.json, tokenizer.json, metrics.jsonl, model.safetensors, and the training state beside it. A folder that
  * holds an unfinished run of the same configuration is continued, bit for bit as if never stopped; of another one: GM_EINVAL, nothing
  * touched; a finished one returns its result at once. Errors: GM_EINVAL (an option), GM_EDIVERGED (*result says when; said again on a
- * rerun), GM_ESTOPPED, GM_EFORMAT (a damaged folder), GM_EIO, GM_ENOMEM. Test: tests/train/test_train.c, test_training_golden.c (PyTorch)
+ * rerun), GM_ESTOPPED, GM_EFORMAT (a damaged folder; of checkpoints only where none is whole), GM_EIO (another process trains there, by
+ * its id), GM_ENOMEM. Test: tests/train/test_train.c, test_training_golden.c (PyTorch)
  */
 gm_status gm_train_run(const gm_ctx *ctx, const gm_model_config *cfg, const gm_data *data, const gm_train_options *options,
                        const char *folder, gm_train_callback callback, void *user, gm_train_result *result, gm_error *err);
@@ -498,8 +503,8 @@ typedef enum gm_quant_mode { GM_QUANT_SIMULATED, GM_QUANT_EXECUTED } gm_quant_mo
  * than the text has: the line says how many there are), GM_EFORMAT (NaN or infinity in a weight or an activation, which is named),
  * GM_ENOMEM. Ownership: *out is the caller's, freed by gm_quantized_free. Test: tests/quant/test_quantized.c */
 gm_status gm_quantized_make(gm_quantized **out, gm_model *m, const gm_data *data, const gm_quant_options *options, gm_error *err);
-/* A folder of config.json and model.safetensors (docs/formats.md, quantized models). */
-gm_status gm_quantized_save(const gm_quantized *q, const char *folder, gm_error *err);
+/* A folder of config.json and model.safetensors (docs/formats.md, quantized models), and tokenizer.json unless t is NULL. */
+gm_status gm_quantized_save(const gm_quantized *q, const gm_tokenizer *t, const char *folder, gm_error *err);
 bool gm_quantized_is(const char *path); /* does this folder hold one? */
 /* executed_only: the linear layers' weights are kept as integers alone, and GM_QUANT_SIMULATED is refused. Errors: GM_EIO, GM_EFORMAT
  * (damaged, altered: the tensor is named), GM_EUNSUPPORTED (executed_only of what integers do not run), GM_ENOMEM. */

@@ -68,12 +68,17 @@ typedef struct gm_file {
 gm_status gm_file_open(gm_file *file, const char *path, gm_error *err);
 void gm_file_close(gm_file *file);
 
-/* Atomic writing: bytes go to a temporary name beside `path`; commit flushes, syncs and renames; abort removes it.
- * Whoever reads `path` sees the old file or the whole new one. */
+/* Atomic writing: bytes go to a temporary name beside `path` ("x.ghostmax-PID-0.tmp"); commit syncs and renames; abort removes it. Whoever
+ * reads `path` sees the old file or the whole new one, through a kill and a power cut. What a killed process left is removed by the next
+ * writer of the same name, and by gm_dir_sweep. */
+#define GM_TEMPORARY ".ghostmax-" /* then a process's id, a number and ".tmp" */
 typedef struct gm_writer {
-    FILE *stream;
+    int fd;
+    gm_text *memory; /* not NULL: bytes are appended to this text instead, and nothing is committed */
+    uint8_t *buffer;
+    size_t buffered;
     char path[1024], temporary[1088];
-    bool failed;
+    int failed; /* errno of the first failure */
 } gm_writer;
 gm_status gm_writer_open(gm_writer *w, const char *path, gm_error *err);
 void gm_writer_put(gm_writer *w, const void *bytes, size_t n); /* errors are kept until commit */
@@ -81,12 +86,45 @@ gm_status gm_writer_commit(gm_writer *w, gm_error *err);
 void gm_writer_abort(gm_writer *w);
 /* The whole of it in one call. */
 gm_status gm_file_write(const char *path, const void *bytes, size_t n, gm_error *err);
+/* All of it, whatever the system takes at a time; false: errno says why. */
+bool gm_fd_write(int fd, const void *bytes, size_t n);
+
+/* Files that belong together, written as one: they are made in `staging`, and commit brings them to `path` at once where that does not
+ * exist yet. Else one by one, `last` as the last (NULL: any order); where the folder has another `last` already, that goes first. So a
+ * folder that has the file `last` is whole. `obsolete` (ended by NULL; NULL: none) names files of the folder that go where the new set has
+ * none of that name. Test: tests/base/test_folder.c */
+typedef struct gm_folder {
+    char path[1024], staging[1088];
+    int fd;
+} gm_folder;
+gm_status gm_folder_open(gm_folder *f, const char *path, gm_error *err);
+gm_status gm_folder_commit(gm_folder *f, const char *last, const char *const *obsolete, gm_error *err);
+void gm_folder_abort(gm_folder *f);
+
+/* Removes what killed writers left in a folder; what living ones have in the making stays. */
+void gm_dir_sweep(const char *folder);
+/* The same for what was to become `path`. */
+void gm_path_sweep(const char *path);
+/* Makes new names in a folder outlast a power cut. */
+gm_status gm_dir_sync(const char *folder, gm_error *err);
+
+/* One process at a time works in a folder: an advisory lock on folder/.ghostmax.lock, which ends with its process, however that ends. A
+ * second one is refused (GM_EIO) with the first one's id and machine. Where the file system has no locks (some network ones), everyone gets
+ * it. Test: tests/base/test_folder.c, tests/cli/cli_crash.py */
+typedef struct gm_lock {
+    int fd; /* -1: not taken */
+    char path[1024];
+} gm_lock;
+#define GM_UNLOCKED ((gm_lock){.fd = -1})
+gm_status gm_lock_take(gm_lock *lock, const char *folder, gm_error *err);
+void gm_lock_release(gm_lock *lock); /* not taken: fine */
 
 gm_status gm_dir_make(const char *path, gm_error *err); /* like mkdir -p; an existing folder is fine */
 bool gm_path_exists(const char *path);
 /* The first of `names` (ended by NULL) that stands in folder; NULL: none does. */
 const char *gm_dir_has(const char *folder, const char *const *names);
 bool gm_path_is_dir(const char *path);
+void gm_path_parent(char dst[1024], const char *path); /* the folder that it is in: "." where it names none */
 /* dst = folder "/" name; GM_EINVAL when it does not fit. */
 gm_status gm_path_join(char *dst, size_t n, const char *folder, const char *name, gm_error *err);
 

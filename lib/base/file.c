@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -46,43 +47,116 @@ void gm_file_close(gm_file *file) {
     *file = (gm_file){.data = empty_file};
 }
 
+/* ---- writing */
+
+enum { BUFFER_BYTES = 1 << 16 };
+
+bool gm_fd_write(int fd, const void *bytes, size_t n) {
+    for (const uint8_t *p = bytes; n > 0;) {
+        ssize_t written = write(fd, p, n);
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written <= 0) {
+            errno = written < 0 ? errno : EIO;
+            return false;
+        }
+        p += written;
+        n -= (size_t)written;
+    }
+    return true;
+}
+
+/* Locked, so that a sweep knows a living writer's file from a dead one's; a sweep may have come between its making and its lock. */
+static int open_temporary(char *name, size_t size, const char *path) {
+    for (int k = 0; k < 100; k++) {
+        if ((size_t)snprintf(name, size, "%s" GM_TEMPORARY "%ld-%d.tmp", path, (long)getpid(), k) >= size) {
+            errno = ENAMETOOLONG;
+            return -1;
+        }
+        int fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        struct stat info;
+        if (fd < 0 && errno != EEXIST)
+            return -1;
+        if (fd >= 0 && (flock(fd, LOCK_EX) != 0 || fstat(fd, &info) != 0 || info.st_nlink > 0))
+            return fd;
+        if (fd >= 0)
+            close(fd);
+    }
+    errno = EEXIST;
+    return -1;
+}
+
 gm_status gm_writer_open(gm_writer *w, const char *path, gm_error *err) {
-    *w = (gm_writer){0};
+    *w = (gm_writer){.fd = -1};
     if ((size_t)snprintf(w->path, sizeof w->path, "%s", path) >= sizeof w->path)
         return gm_fail(err, GM_EINVAL, "path is too long: %.100s...", path);
-    snprintf(w->temporary, sizeof w->temporary, "%s.tmp-%ld", path, (long)getpid());
-    w->stream = fopen(w->temporary, "wbe");
-    if (!w->stream)
-        return gm_fail_errno(err, "cannot write '%s'", path);
-    return GM_OK;
+    w->buffer = gm_alloc(BUFFER_BYTES, 1);
+    if (!w->buffer)
+        return gm_fail_memory(err, BUFFER_BYTES);
+    gm_path_sweep(path);
+    w->fd = open_temporary(w->temporary, sizeof w->temporary, path);
+    if (w->fd >= 0)
+        return GM_OK;
+    gm_status status = gm_fail_errno(err, "cannot write '%s'", path);
+    gm_free(w->buffer);
+    return status;
+}
+
+static void pass_on(gm_writer *w, const void *bytes, size_t n) {
+    if (!w->failed && !gm_fd_write(w->fd, bytes, n))
+        w->failed = errno;
 }
 
 void gm_writer_put(gm_writer *w, const void *bytes, size_t n) {
-    if (n && fwrite(bytes, 1, n, w->stream) != n)
-        w->failed = true;
+    if (w->memory) {
+        gm_text_bytes(w->memory, bytes, n);
+        return;
+    }
+    if (w->buffered + n > BUFFER_BYTES) {
+        pass_on(w, w->buffer, w->buffered);
+        w->buffered = 0;
+    }
+    if (n > BUFFER_BYTES) {
+        pass_on(w, bytes, n);
+    } else if (n) {
+        memcpy(w->buffer + w->buffered, bytes, n);
+        w->buffered += n;
+    }
+}
+
+static int sync_retried(int fd) {
+    int result;
+    do
+        result = fsync(fd);
+    while (result != 0 && errno == EINTR);
+    return result;
 }
 
 gm_status gm_writer_commit(gm_writer *w, gm_error *err) {
-    bool ok = !w->failed && fflush(w->stream) == 0 && fsync(fileno(w->stream)) == 0;
-    int reason = errno;
-    if (fclose(w->stream) != 0 && ok) {
-        ok = false;
-        reason = errno;
+    pass_on(w, w->buffer, w->buffered);
+    if (!w->failed && sync_retried(w->fd) != 0)
+        w->failed = errno;
+    if (!w->failed && rename(w->temporary, w->path) != 0)
+        w->failed = errno;
+    if (w->failed) {
+        int reason = w->failed;
+        gm_writer_abort(w);
+        errno = reason;
+        return gm_fail_errno(err, "cannot write '%s'; what was there before is unchanged", w->path);
     }
-    w->stream = NULL;
-    if (ok && rename(w->temporary, w->path) == 0)
-        return GM_OK;
-    if (ok)
-        reason = errno;
-    unlink(w->temporary);
-    errno = reason;
-    return gm_fail_errno(err, "cannot write '%s'; what was there before is unchanged", w->path);
+    close(w->fd); /* synced: nothing is left that could fail */
+    gm_free(w->buffer);
+    char folder[1024];
+    gm_path_parent(folder, w->path);
+    return gm_dir_sync(folder, err);
 }
 
 void gm_writer_abort(gm_writer *w) {
-    fclose(w->stream);
-    w->stream = NULL;
+    close(w->fd);
     unlink(w->temporary);
+    gm_free(w->buffer);
+    w->fd = -1;
+    w->buffer = NULL;
 }
 
 gm_status gm_file_write(const char *path, const void *bytes, size_t n, gm_error *err) {
@@ -90,6 +164,28 @@ gm_status gm_file_write(const char *path, const void *bytes, size_t n, gm_error 
     GM_TRY(gm_writer_open(&w, path, err));
     gm_writer_put(&w, bytes, n);
     return gm_writer_commit(&w, err);
+}
+
+/* ---- folders and names */
+
+gm_status gm_dir_sync(const char *folder, gm_error *err) {
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) /* may be written to but not read: then not synced either */
+        return GM_OK;
+    gm_status status = GM_OK;
+    if (sync_retried(fd) != 0 && errno != EINVAL && errno != ENOTSUP)
+        status = gm_fail_errno(err, "cannot make sure that what was written into '%s' lasts", folder);
+    close(fd);
+    return status;
+}
+
+void gm_path_parent(char dst[1024], const char *path) {
+    snprintf(dst, 1024, "%s", path);
+    char *slash = strrchr(dst, '/');
+    if (slash)
+        slash[slash == dst] = 0;
+    else
+        strcpy(dst, ".");
 }
 
 gm_status gm_dir_make(const char *path, gm_error *err) {

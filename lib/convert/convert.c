@@ -6,7 +6,6 @@
 #include "llama2c_file.h"
 #include "zero_token.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -74,18 +73,6 @@ typedef struct job {
     gm_convert_result *result;
 } job;
 
-/* Of what was there before, the tokenizer that nothing new replaces: it would be taken for this model's. */
-static gm_status remove_old_tokenizer(const job *j, gm_error *err) {
-    const char *const names[] = {"tokenizer_config.json", j->t ? NULL : "tokenizer.json"};
-    char path[1024];
-    for (int i = 0; i < GM_COUNT(names) && names[i]; i++) {
-        GM_TRY(gm_path_join(path, sizeof path, j->out, names[i], err));
-        if (remove(path) != 0 && errno != ENOENT)
-            return gm_fail(err, GM_EIO, "cannot remove '%s': %s", path, strerror(errno));
-    }
-    return GM_OK;
-}
-
 static gm_status write_hf(const job *j, gm_error *err) {
     const gm_convert_result *r = j->result;
     const gm_hf_tokens tokens = {.bos = r->zero_tokens ? r->zero_token
@@ -96,12 +83,21 @@ static gm_status write_hf(const job *j, gm_error *err) {
                                  .zeros = r->zero_tokens,
                                  .context = r->context};
     char path[1024];
-    GM_TRY(gm_path_join(path, sizeof path, j->out, "tokenizer.json", err));
-    GM_TRY(gm_model_save_as(j->m, j->out, j->o->dtype, j->o->max_shard_bytes, err));
-    GM_TRY(remove_old_tokenizer(j, err));
-    if (j->t)
-        GM_TRY(gm_tokenizer_save(j->t, path, err));
-    return gm_hf_folder_tokens(j->out, &tokens, &j->result->text, err);
+    gm_folder f;
+    if (j->o->max_shard_bytes < 0)
+        return gm_fail(err, GM_EINVAL, "a shard of %lld bytes; give 0 (one file) or more", (long long)j->o->max_shard_bytes);
+    GM_TRY(gm_folder_open(&f, j->out, err));
+    gm_status status = gm_model_put(j->m, &f, j->o->dtype, j->o->max_shard_bytes, err);
+    if (status == GM_OK && j->t)
+        status = gm_path_join(path, sizeof path, f.staging, "tokenizer.json", err);
+    if (status == GM_OK && j->t)
+        status = gm_tokenizer_save(j->t, path, err);
+    if (status == GM_OK)
+        status = gm_hf_folder_tokens(f.staging, &tokens, &j->result->text, err);
+    if (status == GM_OK)
+        return gm_model_commit(&f, true, err);
+    gm_folder_abort(&f);
+    return status;
 }
 
 /* The tokenizer's vocabulary, as long as the model's: the zero token, and names for rows that no token has. */
@@ -153,24 +149,26 @@ done:
     return status;
 }
 
-/* llama2.c's program begins every prompt with token 1 and computes softmax. */
+/* llama2.c's program begins every prompt with token 1 and computes softmax. The tokenizer first: where the model is, all is. */
 static gm_status write_llama2c(const job *j, gm_error *err) {
     if (j->o->dtype != GM_DTYPE_F32)
         return gm_fail(err, GM_EINVAL, "llama2.c checkpoints are written in f32 only; leave out --dtype %s", gm_dtype_name(j->o->dtype));
-    GM_TRY(gm_llama2c_save(j->m, 0, j->out, err));
-    if (!j->t)
-        return GM_OK;
-    gm_vocabulary v;
-    gm_error reason;
-    char path[1024];
-    GM_TRY(llama2c_tokenizer_path(path, sizeof path, j->out, err));
-    GM_TRY(gm_tokenizer_vocabulary(j->t, &v, err));
-    gm_status status = gm_llama2c_tokens_write(&v, path, &reason);
-    gm_vocabulary_free(&v);
-    j->result->text = status == GM_OK;
-    if (status != GM_OK && status != GM_EUNSUPPORTED && err) /* a model without a tokenizer that run.c reads is still a model */
-        *err = reason;
-    return status == GM_EUNSUPPORTED ? GM_OK : status;
+    if (j->t) {
+        gm_vocabulary v;
+        gm_error reason;
+        char path[1024];
+        GM_TRY(llama2c_tokenizer_path(path, sizeof path, j->out, err));
+        GM_TRY(gm_tokenizer_vocabulary(j->t, &v, err));
+        gm_status status = gm_llama2c_tokens_write(&v, path, &reason);
+        gm_vocabulary_free(&v);
+        j->result->text = status == GM_OK;
+        if (status != GM_OK && status != GM_EUNSUPPORTED) { /* a model without a tokenizer that run.c reads is still a model */
+            if (err)
+                *err = reason;
+            return status;
+        }
+    }
+    return gm_llama2c_save(j->m, 0, j->out, err);
 }
 
 gm_status gm_convert(const gm_model *m, const gm_tokenizer *t, const char *out, const gm_convert_options *options,

@@ -743,13 +743,10 @@ gm_status gm_gguf_writer_commit(gm_gguf_writer *w, const char *path, gm_error *e
 gm_status gm_gguf_writer_bytes(gm_gguf_writer *w, gm_text *bytes, gm_error *err) {
     *bytes = (gm_text){0};
     GM_TRY(kept_error(w, "memory", err));
-    gm_writer out = {.stream = open_memstream(&bytes->data, &bytes->size)};
-    if (!out.stream)
-        return gm_fail_errno(err, "cannot write to memory");
+    gm_writer out = {.memory = bytes};
     gm_status status = write_all(w, &out, err);
-    if ((fclose(out.stream) != 0 || out.failed) && status == GM_OK)
+    if (bytes->failed && status == GM_OK)
         status = gm_fail_memory(err, bytes->size);
-    bytes->capacity = bytes->size;
     if (status != GM_OK)
         gm_text_free(bytes);
     return status;

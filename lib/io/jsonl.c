@@ -62,18 +62,22 @@ gm_status gm_jsonl_add(gm_jsonl *log, const char *line, gm_error *err) {
         return gm_fail_memory(err, strlen(line));
     }
     gm_status status = GM_OK;
-    for (size_t done = 0; done < text.size;) {
-        ssize_t n = write(log->fd, text.data + done, text.size - done);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0) {
-            status = gm_fail_errno(err, "cannot write '%s'", log->path);
-            break;
+    const off_t end = lseek(log->fd, 0, SEEK_END);
+    if (!gm_fd_write(log->fd, text.data, text.size)) {
+        status = gm_fail_errno(err, "cannot write '%s'", log->path);
+        if (end < 0 || ftruncate(log->fd, end) != 0) { /* half a line is as good as none: it is cut when the log is opened again */
         }
-        done += (size_t)n;
     }
     gm_text_free(&text);
     return status;
+}
+
+gm_status gm_jsonl_sync(gm_jsonl *log, gm_error *err) {
+    while (fsync(log->fd) != 0) {
+        if (errno != EINTR)
+            return gm_fail_errno(err, "cannot write '%s'", log->path);
+    }
+    return GM_OK;
 }
 
 void gm_jsonl_close(gm_jsonl *log) {

@@ -16,6 +16,7 @@ typedef struct gm_jsonl {
 gm_status gm_jsonl_open(gm_jsonl *log, const char *path, int64_t keep_step, gm_error *err);
 /* One line, given without its newline. */
 gm_status gm_jsonl_add(gm_jsonl *log, const char *line, gm_error *err);
-void gm_jsonl_close(gm_jsonl *log); /* closing twice, or after a failed open, is fine */
+gm_status gm_jsonl_sync(gm_jsonl *log, gm_error *err); /* what was added survives a power cut */
+void gm_jsonl_close(gm_jsonl *log);                    /* closing twice, or after a failed open, is fine */
 
 #endif

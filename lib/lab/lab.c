@@ -5,11 +5,9 @@
 #include "identity.h"
 #include "quant.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /* ---- the plan: everything that can be wrong is found before anything is trained ---------------------------------------------------- */
 
@@ -166,10 +164,9 @@ static gm_status check_folder(const char *out, json_t *config, gm_error *err) {
 
 static gm_status begin_folder(const char *out, json_t *config, gm_error *err) {
     char path[1024];
+    gm_dir_sweep(out);
     GM_TRY(gm_path_join(path, sizeof path, out, "runs", err));
     GM_TRY(gm_dir_make(path, err));
-    if (access(out, W_OK) != 0)
-        return gm_fail_errno(err, "cannot write into '%s'", out);
     GM_TRY(gm_path_join(path, sizeof path, out, "lab.json", err));
     if (gm_path_exists(path))
         return GM_OK;
@@ -412,6 +409,7 @@ gm_status gm_lab_run(const gm_ctx *ctx, const gm_lab_options *options, gm_lab_ca
                      char **table_md, gm_error *err) {
     gm_lab_options o = *options;
     lab l = {.ctx = ctx, .callback = callback, .user = user};
+    gm_lock lock = GM_UNLOCKED;
     gm_data *data = NULL;
     json_t *config = NULL;
     gm_status status;
@@ -425,6 +423,8 @@ gm_status gm_lab_run(const gm_ctx *ctx, const gm_lab_options *options, gm_lab_ca
     l.data = data;
     GM_TRY_GOTO(plan_lab(&l, &o, err));
     config = config_of(&l.plan, data);
+    GM_TRY_GOTO(gm_dir_make(o.out, err));
+    GM_TRY_GOTO(gm_lock_take(&lock, o.out, err));
     GM_TRY_GOTO(check_folder(o.out, config, err));
     GM_TRY_GOTO(begin_folder(o.out, config, err));
     l.measuring = json_pack("{s:I}", "sequences", (json_int_t)o.measure_sequences);
@@ -453,5 +453,6 @@ done:
     free(l.runs);
     json_decref(config);
     gm_data_free(data);
+    gm_lock_release(&lock);
     return status;
 }

@@ -212,6 +212,11 @@ typedef struct gm_matrix_view {
 } gm_matrix_view;
 int gm_model_matrices(const gm_model *m, gm_matrix_view *views, int capacity);
 
+/* Saving in steps, for those who add files of their own: config.json and the weights into a folder in the making; bringing it in place.
+ * `whole`: all that belongs to the model is in it, so that a tokenizer that stands there already is another's and goes. */
+gm_status gm_model_put(const gm_model *m, const gm_folder *f, gm_dtype dtype, int64_t shard_bytes, gm_error *err);
+gm_status gm_model_commit(gm_folder *f, bool whole, gm_error *err);
+
 /* A deep copy of the weights (no gradients); its head is a separate f32 copy when tied, so that the table may be quantized alone. */
 gm_status gm_model_clone(gm_model **out, const gm_model *m, gm_error *err);
 

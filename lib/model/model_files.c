@@ -199,20 +199,10 @@ static void config_text(char text[17], const gm_model_config *cfg) {
 
 /* ---- saving */
 
-/* The files of another way to keep the same weights, which a loader would take for this model. */
-static void remove_stale(const char *folder, const char *name) {
-    char path[1024];
-    if (gm_path_join(path, sizeof path, folder, name, NULL) == GM_OK)
-        unlink(path);
-}
-
-gm_status gm_model_save_as(const gm_model *m, const char *folder, gm_dtype dtype, int64_t shard_bytes, gm_error *err) {
+gm_status gm_model_put(const gm_model *m, const gm_folder *f, gm_dtype dtype, int64_t shard_bytes, gm_error *err) {
     char config_path[1024], weights_path[1024], fingerprint[17];
-    if (shard_bytes < 0)
-        return gm_fail(err, GM_EINVAL, "a shard of %lld bytes; give 0 (one file) or more", (long long)shard_bytes);
-    GM_TRY(gm_dir_make(folder, err));
-    GM_TRY(gm_path_join(config_path, sizeof config_path, folder, "config.json", err));
-    GM_TRY(gm_path_join(weights_path, sizeof weights_path, folder, "model.safetensors", err));
+    GM_TRY(gm_path_join(config_path, sizeof config_path, f->staging, "config.json", err));
+    GM_TRY(gm_path_join(weights_path, sizeof weights_path, f->staging, "model.safetensors", err));
     file_tensor *tensors;
     int count;
     GM_TRY(tensors_of(&tensors, &count, &m->cfg, err));
@@ -236,13 +226,31 @@ gm_status gm_model_save_as(const gm_model *m, const char *folder, gm_dtype dtype
     const char *metadata[] = {"format", "pt", config_key, fingerprint, NULL}; /* stock loaders ask for the first */
     GM_TRY_GOTO(gm_config_file_write(&m->cfg, dtype, config_path, err));
     if (shard_bytes > 0)
-        GM_TRY_GOTO(gm_safetensors_write_shards(folder, sources, count, metadata, shard_bytes, err));
+        GM_TRY_GOTO(gm_safetensors_write_shards(f->staging, sources, count, metadata, shard_bytes, err));
     else
         GM_TRY_GOTO(gm_safetensors_write(weights_path, sources, count, metadata, err));
-    remove_stale(folder, shard_bytes > 0 ? "model.safetensors" : GM_SAFETENSORS_INDEX);
 done:
     gm_free(sources);
     gm_free(tensors);
+    return status;
+}
+
+gm_status gm_model_commit(gm_folder *f, bool whole, gm_error *err) {
+    /* Weights kept in another way, and another model's tokenizer: a loader would take them for this model's. */
+    const char *const obsolete[] = {"model.safetensors",     GM_SAFETENSORS_INDEX,     whole ? "tokenizer.json" : NULL,
+                                    "tokenizer_config.json", "generation_config.json", NULL};
+    return gm_folder_commit(f, "config.json", obsolete, err);
+}
+
+gm_status gm_model_save_as(const gm_model *m, const char *folder, gm_dtype dtype, int64_t shard_bytes, gm_error *err) {
+    gm_folder f;
+    if (shard_bytes < 0)
+        return gm_fail(err, GM_EINVAL, "a shard of %lld bytes; give 0 (one file) or more", (long long)shard_bytes);
+    GM_TRY(gm_folder_open(&f, folder, err));
+    gm_status status = gm_model_put(m, &f, dtype, shard_bytes, err);
+    if (status == GM_OK)
+        return gm_model_commit(&f, false, err);
+    gm_folder_abort(&f);
     return status;
 }
 

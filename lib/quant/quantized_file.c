@@ -206,14 +206,11 @@ static gm_status write_config(const gm_quantized *q, const char *path, gm_error 
     return status;
 }
 
-gm_status gm_quantized_save(const gm_quantized *q, const char *folder, gm_error *err) {
+static gm_status put(const gm_quantized *q, const gm_folder *f, gm_error *err) {
     char config_path[1024], weights_path[1024];
     const gm_model *m = q->plan.model;
-    if (q->executed_only)
-        return gm_fail(err, GM_EUNSUPPORTED, "a model opened to be executed only cannot be written");
-    GM_TRY(gm_dir_make(folder, err));
-    GM_TRY(gm_path_join(config_path, sizeof config_path, folder, "config.json", err));
-    GM_TRY(gm_path_join(weights_path, sizeof weights_path, folder, "model.safetensors", err));
+    GM_TRY(gm_path_join(config_path, sizeof config_path, f->staging, "config.json", err));
+    GM_TRY(gm_path_join(weights_path, sizeof weights_path, f->staging, "model.safetensors", err));
     const int capacity = m->param_count + 5 * q->plan.matrix_count + 1 + (int)(m->cfg.layers + 1) * GM_SITE_COUNT;
     saved s = {.tensors = gm_alloc((size_t)capacity, sizeof *s.tensors),
                .names = gm_alloc((size_t)capacity, sizeof *s.names),
@@ -235,6 +232,23 @@ done:
     gm_free(s.names);
     gm_free(s.memory);
     free(checksums);
+    return status;
+}
+
+gm_status gm_quantized_save(const gm_quantized *q, const gm_tokenizer *t, const char *folder, gm_error *err) {
+    gm_folder f;
+    char path[1024];
+    if (q->executed_only)
+        return gm_fail(err, GM_EUNSUPPORTED, "a model opened to be executed only cannot be written");
+    GM_TRY(gm_folder_open(&f, folder, err));
+    gm_status status = put(q, &f, err);
+    if (status == GM_OK && t)
+        status = gm_path_join(path, sizeof path, f.staging, "tokenizer.json", err);
+    if (status == GM_OK && t)
+        status = gm_tokenizer_save(t, path, err);
+    if (status == GM_OK)
+        return gm_model_commit(&f, true, err);
+    gm_folder_abort(&f);
     return status;
 }
 

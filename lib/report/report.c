@@ -1,6 +1,7 @@
 /* report.c -- one HTML page that needs nothing else: the page, its style, d3 and the drawing code are compiled in (report_assets.h, made
  * by tools/embed.cmake), the labs' numbers are put in as JSON. Text from files never becomes markup: '<' is escaped in the JSON, and
  * report.js only sets text. */
+#define _GNU_SOURCE
 #include "report_assets.h"
 #include "store.h"
 
@@ -16,22 +17,22 @@ static const char advice[] = "run the lab again: it writes it anew from the runs
 
 /* ---- the data --------------------------------------------------------------------------------------------------------------------- */
 
-/* metrics.jsonl as an array; of plain lines only so many, of those with a measurement all. */
+/* metrics.jsonl as an array; of plain lines only so many, of those with a measurement all. The line that a killed run did not finish is no
+ * line. */
 static gm_status read_log(json_t **out, const char *path, gm_error *err) {
     gm_file file;
     *out = json_array();
     if (!gm_path_exists(path))
         return GM_OK;
     GM_TRY(gm_file_open(&file, path, err));
-    const char *text = (const char *)file.data, *end = text + file.size;
+    const char *text = (const char *)file.data, *last = file.size ? memrchr(text, '\n', file.size) : NULL, *end = last ? last + 1 : text;
     int64_t lines = 0, number = 0;
     for (const char *p = text; p < end; p++)
         lines += *p == '\n';
     int64_t every = lines / POINTS_MAX + 1;
     gm_status status = GM_OK;
     for (const char *p = text; p < end && status == GM_OK; number++) {
-        const char *stop = memchr(p, '\n', (size_t)(end - p));
-        size_t n = (size_t)((stop ? stop : end) - p);
+        size_t n = (size_t)((const char *)memchr(p, '\n', (size_t)(end - p)) - p);
         json_error_t where;
         json_t *line = n ? json_loadb(p, n, 0, &where) : NULL;
         if (n && !line)

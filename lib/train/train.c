@@ -1,23 +1,23 @@
 /* train.c -- the training loop: batch, gradients, clip, AdamW, log, checkpoint; resumable to the bit.
  *
  * Everything random is a pure function of (seed, step), so the whole state is the step, the weights and AdamW's two moments. A run's
- * folder: train.json         what is trained (its identity), and at the end the result metrics.jsonl      one line per logged step
- *   state.safetensors  the state at the last checkpoint; removed when the run is finished
+ * folder:
+ *   train.json                 what is trained (its identity), and at the end the result
+ *   metrics.jsonl              one line per logged step
+ *   state.safetensors, state-<step>.safetensors   the last checkpoints; removed when the run is finished
  *   config.json, model.safetensors, tokenizer.json   the model, written at the end */
+#include "checkpoints.h"
 #include "identity.h"
 #include "jsonl.h"
 #include "model.h"
 #include "ops.h"
 #include "optimizer.h"
 #include "surgery.h"
-#include "train_state.h"
 
-#include <errno.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 static const double checkpoint_seconds = 60; /* a checkpoint at least this often, whatever the steps take */
 
@@ -37,6 +37,7 @@ void gm_train_defaults(gm_train_options *o) {
                             .warmup = 100,
                             .eval_sequences = 256,
                             .measure_sequences = 16,
+                            .keep = 2,
                             .log_every = 10,
                             .seed = 1};
 }
@@ -63,6 +64,8 @@ static gm_status check_options(const gm_train_options *o, gm_error *err) {
     if (o->warmup < 0 || o->eval_every < 0 || o->eval_sequences < 0 || o->log_every < 0 || o->checkpoint_every < 0 ||
         o->measure_every < 0 || o->measure_sequences < 0)
         return gm_fail(err, GM_EINVAL, "warm-up and the intervals of eval, log, checkpoint and measure must be 0 or more");
+    if (o->keep < 1 || o->keep > GM_KEEP_MAX)
+        return gm_fail(err, GM_EINVAL, "keep is %lld, it must be 1 to %d checkpoints", (long long)o->keep, GM_KEEP_MAX);
     return GM_OK;
 }
 
@@ -89,7 +92,8 @@ typedef struct run {
     const gm_data *data;
     gm_train_options o;
     const char *folder;
-    char state_path[1024], record_path[1024];
+    char record_path[1024];
+    gm_checkpoints checkpoints;
     json_t *identity;
     gm_model *model;
     float *moment1, *moment2; /* AdamW's, laid out as the weights */
@@ -99,6 +103,8 @@ typedef struct run {
     double loss, grad_norm, lr, val_loss;
     gm_jsonl log;
     bool log_open;
+    gm_lock lock;
+    char notice[1200]; /* for the first progress */
 } run;
 
 static void state_entries(run *r, gm_state_entry e[3]) {
@@ -107,40 +113,66 @@ static void state_entries(run *r, gm_state_entry e[3]) {
     e[2] = (gm_state_entry){"moment2", r->moment2, r->model->param_elements};
 }
 
+/* The log first: it must not lack lines of steps that the checkpoint has behind it. */
 static gm_status state_save(run *r, gm_error *err) {
     gm_state_entry entries[3];
     state_entries(r, entries);
+    GM_TRY(gm_jsonl_sync(&r->log, err));
     json_t *scalars =
         json_pack("{s:I, s:f, s:f, s:O}", "step", (json_int_t)r->step, "seconds", r->seconds, "loss", r->loss, "identity", r->identity);
     char *text = scalars ? json_dumps(scalars, JSON_COMPACT) : NULL;
     json_decref(scalars);
     if (!text)
         return gm_fail_memory(err, 4096);
-    gm_status status = gm_state_write(r->state_path, entries, 3, text, err);
+    gm_status status = gm_checkpoints_add(&r->checkpoints, r->step, entries, 3, text, err);
     free(text);
     return status;
 }
 
-static gm_status state_load(run *r, gm_error *err) {
+static gm_status state_load(run *r, const char *path, gm_error *err) {
     gm_state_entry entries[3];
     state_entries(r, entries);
     char *text = NULL;
-    GM_TRY(gm_state_read(r->state_path, NULL, 0, &text, err));
+    GM_TRY(gm_state_read(path, NULL, 0, &text, err));
     json_t *scalars = json_loads(text, 0, NULL);
     free(text);
     json_int_t step = 0;
     json_t *identity = NULL;
     gm_status status = GM_OK;
     if (json_unpack(scalars, "{s:I, s:F, s:F, s:o}", "step", &step, "seconds", &r->seconds, "loss", &r->loss, "identity", &identity) != 0)
-        status = gm_fail(err, GM_EFORMAT, "'%s' lacks the step, the time or the identity of its run; remove it to start the run again",
-                         r->state_path);
+        status =
+            gm_fail(err, GM_EFORMAT, "'%s' lacks the step, the time or the identity of its run; remove it to start the run again", path);
     else
         status = gm_identity_compare(identity, r->identity, r->folder, err);
     json_decref(scalars);
     GM_TRY(status);
-    GM_TRY(gm_state_read(r->state_path, entries, 3, NULL, err));
+    GM_TRY(gm_state_read(path, entries, 3, NULL, err));
     r->step = r->resumed_at = step;
     return GM_OK;
+}
+
+/* Goes on from the newest checkpoint that is whole; one that is damaged is passed over, which the first progress says. Where none is whole,
+ * the newest one's error. */
+static gm_status resume(run *r, gm_error *err) {
+    gm_status status = GM_OK;
+    gm_error newest = {.code = GM_OK};
+    char path[1024];
+    for (int i = 0; gm_checkpoints_path(path, &r->checkpoints, i); i++) {
+        gm_error reason = {.offset = -1};
+        status = state_load(r, path, &reason);
+        if (status == GM_OK && newest.code != GM_OK)
+            snprintf(r->notice, sizeof r->notice, "%s; passed over for the checkpoint before it, of step %lld", newest.msg,
+                     (long long)r->step);
+        if (status == GM_OK)
+            r->checkpoints.newest = i == 0 ? r->step : 0; /* what was passed over is not kept */
+        if (status != GM_OK && (newest.code == GM_OK || status != GM_EFORMAT))
+            newest = reason;
+        if (status != GM_EFORMAT)
+            break;
+    }
+    if (status != GM_OK && err)
+        *err = newest;
+    return status;
 }
 
 /* One step: 1..steps. GM_EDIVERGED leaves the weights as the step before left them. */
@@ -260,7 +292,10 @@ static gm_status record_load(run *r, bool *finished, gm_train_result *result, gm
         return GM_OK;
     }
     json_error_t where;
-    json_t *record = json_load_file(r->record_path, JSON_REJECT_DUPLICATES, &where);
+    gm_file file;
+    GM_TRY(gm_file_open(&file, r->record_path, err));
+    json_t *record = json_loadb((const char *)file.data, file.size, JSON_REJECT_DUPLICATES, &where);
+    gm_file_close(&file);
     if (!record)
         return gm_fail_at(err, GM_EFORMAT, where.position, "'%s' is damaged at byte %d (%s); remove the folder to start the run again",
                           r->record_path, where.position, where.text);
@@ -298,9 +333,8 @@ static gm_status run_begin(run *r, const gm_model_config *cfg, gm_error *err) {
     r->y = gm_alloc(tokens, sizeof(int32_t));
     if (!r->moment1 || !r->moment2 || !r->x || !r->y)
         return gm_fail_memory(err, 2 * n * sizeof(float) + 2 * tokens * sizeof(int32_t));
-    if (gm_path_exists(r->state_path))
-        GM_TRY(state_load(r, err));
-    else
+    GM_TRY(resume(r, err));
+    if (!r->step)
         GM_TRY(record_save(r, NULL, err));
     char path[1024];
     GM_TRY(gm_path_join(path, sizeof path, r->folder, "metrics.jsonl", err));
@@ -336,8 +370,10 @@ static gm_status run_steps(run *r, gm_train_callback callback, void *user, gm_er
                                       .grad_norm = r->grad_norm,
                                       .lr = r->lr,
                                       .tokens_per_s = tokens_per_s,
-                                      .eta_s = step_seconds * (double)(o->steps - r->step)};
+                                      .eta_s = step_seconds * (double)(o->steps - r->step),
+                                      .notice = r->notice[0] ? r->notice : NULL};
         bool stop = callback && callback(user, &progress);
+        r->notice[0] = 0;
         if (last)
             break;
         if (stop || r->step % every == 0 || gm_seconds() - saved_at > checkpoint_seconds) {
@@ -351,22 +387,35 @@ static gm_status run_steps(run *r, gm_train_callback callback, void *user, gm_er
     return GM_OK;
 }
 
-static gm_status run_finish(run *r, const gm_train_result *result, gm_error *err) {
-    if (!result->diverged_at)
-        GM_TRY(gm_model_save(r->model, r->folder, err));
+static gm_status tokenizer_put(const run *r, const char *folder, gm_error *err) {
     char path[1024];
-    GM_TRY(gm_path_join(path, sizeof path, r->folder, "tokenizer.json", err));
-    if (gm_data_tokenizer(r->data))
-        GM_TRY(gm_tokenizer_save(gm_data_tokenizer(r->data), path, err));
+    GM_TRY(gm_path_join(path, sizeof path, folder, "tokenizer.json", err));
+    return gm_data_tokenizer(r->data) ? gm_tokenizer_save(gm_data_tokenizer(r->data), path, err) : GM_OK;
+}
+
+static gm_status model_put(const run *r, gm_error *err) {
+    gm_folder f;
+    GM_TRY(gm_folder_open(&f, r->folder, err));
+    gm_status status = gm_model_put(r->model, &f, GM_DTYPE_F32, 0, err);
+    if (status == GM_OK)
+        status = tokenizer_put(r, f.staging, err);
+    if (status == GM_OK)
+        return gm_model_commit(&f, true, err);
+    gm_folder_abort(&f);
+    return status;
+}
+
+/* The model, then the result that says that it is there, then away with the checkpoints. */
+static gm_status run_finish(run *r, const gm_train_result *result, gm_error *err) {
+    GM_TRY(result->diverged_at ? tokenizer_put(r, r->folder, err) : model_put(r, err));
+    GM_TRY(gm_jsonl_sync(&r->log, err));
     GM_TRY(record_save(r, result, err));
-    if (unlink(r->state_path) != 0 && errno != ENOENT)
-        return gm_fail_errno(err, "cannot remove '%s'", r->state_path);
-    return GM_OK;
+    return gm_checkpoints_remove(&r->checkpoints, err);
 }
 
 gm_status gm_train_run(const gm_ctx *ctx, const gm_model_config *cfg, const gm_data *data, const gm_train_options *options,
                        const char *folder, gm_train_callback callback, void *user, gm_train_result *result, gm_error *err) {
-    run r = {.ctx = ctx, .data = data, .o = *options, .folder = folder, .val_loss = NAN};
+    run r = {.ctx = ctx, .data = data, .o = *options, .folder = folder, .val_loss = NAN, .lock = GM_UNLOCKED};
     gm_model_config checked = *cfg;
     *result = (gm_train_result){.loss = NAN, .val_loss = NAN};
     GM_TRY(check_options(options, err));
@@ -378,17 +427,25 @@ gm_status gm_train_run(const gm_ctx *ctx, const gm_model_config *cfg, const gm_d
     if (options->context > checked.context)
         return gm_fail(err, GM_EINVAL, "context is %lld, the model has room for %lld", (long long)options->context,
                        (long long)checked.context);
-    GM_TRY(gm_path_join(r.state_path, sizeof r.state_path, folder, "state.safetensors", err));
     GM_TRY(gm_path_join(r.record_path, sizeof r.record_path, folder, "train.json", err));
     GM_TRY(gm_dir_make(folder, err));
     r.identity = gm_identity_of(&checked, options, gm_data_identity(data));
     if (!r.identity)
         return gm_fail_memory(err, 4096);
 
+    r.checkpoints = (gm_checkpoints){.folder = folder, .keep = options->keep};
+
     bool finished;
     gm_status status = GM_OK;
     GM_TRY_GOTO(record_load(&r, &finished, result, err));
     if (!finished) {
+        GM_TRY_GOTO(gm_lock_take(&r.lock, folder, err));
+        GM_TRY_GOTO(record_load(&r, &finished, result, err)); /* another one may have been at it until now */
+        gm_dir_sweep(folder);
+    }
+    if (finished) {
+        gm_checkpoints_remove(&r.checkpoints, NULL); /* what a kill behind the last step left */
+    } else {
         checked.bos = gm_data_bos(data) ? GM_BOS_ALWAYS : GM_BOS_NEVER;
         GM_TRY_GOTO(run_begin(&r, &checked, err));
         status = run_steps(&r, callback, user, err);
@@ -407,6 +464,7 @@ gm_status gm_train_run(const gm_ctx *ctx, const gm_model_config *cfg, const gm_d
 done:
     if (r.log_open)
         gm_jsonl_close(&r.log);
+    gm_lock_release(&r.lock);
     json_decref(r.identity);
     gm_model_free(r.model);
     gm_free(r.moment1);

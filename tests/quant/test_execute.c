@@ -315,7 +315,7 @@ static void test_executed_only(void **state) {
                 o.embeddings.bits = 0;
             gm_model *m = model_for(ctx, &shapes[s], "sink+gated");
             CHECK_OK(gm_quantized_make(&made, m, data, &o, err));
-            CHECK_OK(gm_quantized_save(made, folder, err));
+            CHECK_OK(gm_quantized_save(made, NULL, folder, err));
             CHECK_OK(gm_quantized_load(&loaded, ctx, folder, true, err));
             CHECK_OK(gm_quantized_mode(made, GM_QUANT_EXECUTED, err));
             const gm_model *bare = gm_quantized_model(loaded);

@@ -114,7 +114,7 @@ static void test_round_trip(void **state) {
             gm_quant_options o = options_of(k);
             gm_quantized *q, *back;
             gm_error err;
-            if (gm_quantized_make(&q, m, data, &o, &err) != GM_OK || gm_quantized_save(q, folder, &err) != GM_OK)
+            if (gm_quantized_make(&q, m, data, &o, &err) != GM_OK || gm_quantized_save(q, NULL, folder, &err) != GM_OK)
                 fail_msg("%s", err.msg);
             assert_true(gm_quantized_is(folder));
             if (gm_quantized_load(&back, ctx, folder, false, &err) != GM_OK)
@@ -197,7 +197,7 @@ static void test_altered(void **state) {
     char path[128];
     gm_safetensors s;
     assert_int_equal(gm_quantized_make(&q, m, data, &o, &err), GM_OK);
-    assert_int_equal(gm_quantized_save(q, folder, &err), GM_OK);
+    assert_int_equal(gm_quantized_save(q, NULL, folder, &err), GM_OK);
     gm_quantized_free(q);
     snprintf(path, sizeof path, "%s/model.safetensors", folder);
     assert_int_equal(gm_safetensors_open(&s, path, &err), GM_OK);

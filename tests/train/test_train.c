@@ -101,6 +101,7 @@ static gm_train_options short_run(void) {
 typedef struct watch {
     int64_t stop_at, die_at;   /* 0: never */
     int64_t calls, resumed_at; /* seen */
+    char notice[600];
     double lr[STEPS + 1], loss[STEPS + 1], val_loss[STEPS + 1], grad_norm[STEPS + 1];
 } watch;
 
@@ -110,6 +111,9 @@ static bool on_step(void *user, const gm_train_progress *p) {
     assert_int_equal(p->steps, STEPS);
     w->calls++;
     w->resumed_at = p->resumed_at;
+    assert_true(!p->notice || w->calls == 1);
+    if (p->notice)
+        snprintf(w->notice, sizeof w->notice, "%s", p->notice);
     w->lr[p->step] = p->lr;
     w->loss[p->step] = p->loss;
     w->val_loss[p->step] = p->val_loss;
@@ -211,6 +215,157 @@ static void killed_runs_continue_exactly(void **state) {
         remove_folder(killed);
     }
     remove_folder(whole);
+}
+
+/* ---- checkpoints */
+
+static void flip(const char *folder, const char *name, long at) {
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    gm_file file = contents(folder, name);
+    char *bytes = malloc(file.size);
+    size_t n = file.size;
+    memcpy(bytes, file.data, n);
+    gm_file_close(&file);
+    bytes[at < 0 ? (long)n + at : at] ^= 1;
+    CHECK_OK(gm_file_write(path, bytes, n, err));
+    free(bytes);
+}
+
+static int checkpoints_in(const char *folder) {
+    int n = 0;
+    DIR *dir = opendir(folder);
+    assert_non_null(dir);
+    for (struct dirent *e; (e = readdir(dir));)
+        n += strncmp(e->d_name, "state", 5) == 0;
+    closedir(dir);
+    return n;
+}
+
+/* However many are kept, the run is the same; of those that are altered by a byte, the newest that is not is gone on from, and said. */
+static void damaged_checkpoints_are_passed_over(void **state) {
+    (void)state;
+    char whole[96], kept[96];
+    gm_model_config cfg = small_model("softmax1");
+    gm_train_options o = short_run();
+    path_of(whole, sizeof whole, "whole");
+    path_of(kept, sizeof kept, "kept");
+    watch w = {0};
+    finish(whole, &cfg, &o, &w);
+    o.checkpoint_every = 4;
+    const struct {
+        int64_t keep;
+        const char *damaged[3];
+        int64_t resumed_at;
+    } cases[] = {{1, {NULL}, 14},
+                 {2, {NULL}, 14},
+                 {2, {"state.safetensors"}, 12},
+                 {5, {"state.safetensors", "state-000000012.safetensors"}, 8},
+                 {5, {"state-000000012.safetensors", "state-000000008.safetensors"}, 14},
+                 {5, {"state.safetensors", "state-000000012.safetensors", "state-000000004.safetensors"}, 8}};
+    for (int i = 0; i < GM_COUNT(cases); i++) {
+        gm_train_result result;
+        gm_error error;
+        o.keep = cases[i].keep;
+        w = (watch){.stop_at = 14};
+        assert_int_equal(train(kept, &cfg, &o, &w, &result, &error), GM_ESTOPPED);
+        assert_int_equal(checkpoints_in(kept), GM_MIN(o.keep, 4)); /* 4, 8, 12, 14 */
+        for (int k = 0; k < 3 && cases[i].damaged[k]; k++)
+            flip(kept, cases[i].damaged[k], k == 1 ? 20 : -7);
+        w = (watch){.die_at = 0, .stop_at = 17};
+        assert_int_equal(train(kept, &cfg, &o, &w, &result, &error), GM_ESTOPPED);
+        assert_int_equal(w.resumed_at, cases[i].resumed_at);
+        if (cases[i].resumed_at == 14)
+            assert_string_equal(w.notice, "");
+        else
+            assert_true(strstr(w.notice, "state.safetensors") && strstr(w.notice, "passed over"));
+        w = (watch){.stop_at = 18}; /* what was passed over is not come back to */
+        assert_int_equal(train(kept, &cfg, &o, &w, &result, &error), GM_ESTOPPED);
+        assert_int_equal(w.resumed_at, 17);
+        assert_string_equal(w.notice, "");
+        assert_true(checkpoints_in(kept) <= o.keep);
+        w = (watch){0};
+        finish(kept, &cfg, &o, &w);
+        assert_int_equal(checkpoints_in(kept), 0);
+        assert_same_run(whole, kept);
+        remove_folder(kept);
+    }
+    gm_train_result result;
+    gm_error error;
+    w = (watch){.stop_at = 14}; /* none is whole: the newest one is named, nothing is lost by starting over */
+    o.keep = 2;
+    assert_int_equal(train(kept, &cfg, &o, &w, &result, &error), GM_ESTOPPED);
+    flip(kept, "state.safetensors", -1);
+    flip(kept, "state-000000012.safetensors", -1);
+    uint64_t before = folder_print(kept);
+    assert_int_equal(train(kept, &cfg, &o, &w, &result, &error), GM_EFORMAT);
+    assert_non_null(strstr(error.msg, "/state.safetensors"));
+    assert_true(folder_print(kept) == before);
+    remove_folder(kept);
+    remove_folder(whole);
+}
+
+/* What a killed process leaves under a temporary name, and older checkpoints of a finished run, go. */
+static void leftovers_are_removed(void **state) {
+    (void)state;
+    char folder[96], path[256];
+    gm_model_config cfg = small_model("softmax1");
+    gm_train_options o = short_run();
+    path_of(folder, sizeof folder, "left");
+    watch w = {.stop_at = 5};
+    gm_train_result result;
+    gm_error error;
+    assert_int_equal(train(folder, &cfg, &o, &w, &result, &error), GM_ESTOPPED);
+    snprintf(path, sizeof path, "%s/state.safetensors.ghostmax-1-0.tmp", folder);
+    FILE *left = fopen(path, "w"); /* nobody holds a lock on it */
+    fclose(left);
+    w = (watch){0};
+    finish(folder, &cfg, &o, &w);
+    assert_false(gm_path_exists(path));
+    snprintf(path, sizeof path, "%s/state-000000003.safetensors", folder);
+    left = fopen(path, "w");
+    fclose(left);
+    finish(folder, &cfg, &o, &w);
+    assert_int_equal(checkpoints_in(folder), 0);
+    remove_folder(folder);
+}
+
+/* A second process in the same folder is told at once. */
+static bool try_again(void *user, const gm_train_progress *p) {
+    watch *w = user;
+    if (p->step == 2) {
+        gm_model_config cfg = small_model("softmax1");
+        gm_train_options o = short_run();
+        gm_train_result result;
+        gm_error error = {0};
+        char mine[40], folder[96];
+        path_of(folder, sizeof folder, "twice");
+        assert_int_equal(gm_train_run(ctx, &cfg, data, &o, folder, NULL, NULL, &result, &error), GM_EIO);
+        snprintf(mine, sizeof mine, "process %ld on ", (long)getpid());
+        assert_non_null(strstr(error.msg, mine));
+    }
+    w->calls++;
+    return false;
+}
+
+static void one_at_a_time(void **state) {
+    (void)state;
+    char folder[96], alone[96];
+    path_of(folder, sizeof folder, "twice");
+    path_of(alone, sizeof alone, "alone");
+    gm_model_config cfg = small_model("softmax1");
+    gm_train_options o = short_run();
+    watch w = {0};
+    gm_train_result result;
+    gm_error error;
+    finish(alone, &cfg, &o, &w);
+    w = (watch){0};
+    assert_int_equal(gm_train_run(ctx, &cfg, data, &o, folder, try_again, &w, &result, &error), GM_OK);
+    assert_int_equal(w.calls, STEPS);
+    assert_same_run(alone, folder);
+    assert_false(exists(folder, ".ghostmax.lock"));
+    remove_folder(folder);
+    remove_folder(alone);
 }
 
 static void finished_runs_return_at_once(void **state) {
@@ -423,7 +578,7 @@ static void bad_options_are_refused(void **state) {
     char folder[96];
     path_of(folder, sizeof folder, "never");
     gm_model_config cfg = small_model("softmax");
-    gm_train_options good = short_run(), bad[12];
+    gm_train_options good = short_run(), bad[13];
     for (int i = 0; i < GM_COUNT(bad); i++)
         bad[i] = good;
     bad[0].steps = 0;
@@ -438,6 +593,7 @@ static void bad_options_are_refused(void **state) {
     bad[9].eps = 0;
     bad[10].weight_decay = NAN;
     bad[11].lr_min = 1.5;
+    bad[12].keep = 0;
     for (int i = 0; i < GM_COUNT(bad); i++) {
         watch w = {0};
         gm_train_result result;
@@ -532,6 +688,9 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(stopped_runs_continue_exactly),
         cmocka_unit_test(killed_runs_continue_exactly),
+        cmocka_unit_test(damaged_checkpoints_are_passed_over),
+        cmocka_unit_test(leftovers_are_removed),
+        cmocka_unit_test(one_at_a_time),
         cmocka_unit_test(finished_runs_return_at_once),
         cmocka_unit_test(loop_is_the_written_step),
         cmocka_unit_test(schedules),
