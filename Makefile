@@ -7,7 +7,7 @@ CONFIGURE = cmake -S . -DCMAKE_INSTALL_PREFIX=$(PREFIX)
 
 SECONDS ?= 60
 
-.PHONY: all build setup demo test test-interop table install clean format asan ubsan clang fuzz help
+.PHONY: all build setup demo test test-interop table install clean format asan ubsan clang fuzz docs help
 
 all: build ## install what is missing and build build/ghostmax
 
@@ -41,7 +41,7 @@ bench-check: build ## what became faster or slower since the record in bench/rec
 bench-record: build ## write that record and docs/performance.md's table; on a quiet machine, before a release
 	@python3 bench/check.py --record --table docs/performance.md --ghostmax $(BUILD)/ghostmax
 
-install: build ## program, library, headers and pkg-config file to PREFIX (default /usr/local)
+install: build ## program, library, headers, man pages, completion to PREFIX (default /usr/local)
 	@cmake --install $(BUILD) --prefix $(PREFIX)
 
 # Sanitizers use the plain C matrix product: no uninstrumented library in the way.
@@ -67,6 +67,10 @@ checked:
 	@$(CONFIGURE) -B build-$(NAME) $(FLAGS)
 	@cmake --build build-$(NAME) -j $(JOBS)
 	@tools/run_tests.sh build-$(NAME) $(JOBS)
+
+docs: build ## docs/cli.md from the option tables
+	@$(BUILD)/ghostmax help --markdown >docs/cli.md.tmp
+	@mv docs/cli.md.tmp docs/cli.md
 
 format: ## clang-format on every C file
 	@tools/format.sh

@@ -21,10 +21,15 @@
     COMMAND(bench)            \
     COMMAND(info)             \
     COMMAND(tokenize)         \
-    COMMAND(selftest)
+    COMMAND(selftest)         \
+    COMMAND(help)
 #define CLI_DECLARE(name) extern const cli_command cli_command_##name;
 CLI_COMMANDS(CLI_DECLARE)
 #undef CLI_DECLARE
+const cli_command *cli_command_list(int index); /* NULL past the end */
+const cli_command *cli_command_named(const char *name);
+/* `unknown command ...` with the nearest name, exit code 2. */
+int cli_fail_command(const char *name);
 
 /* `ghostmax <command>: <message>` as one line on stderr (a progress line in the way is ended first). */
 void cli_error(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -74,11 +79,11 @@ typedef struct cli_quant {
 extern const cli_option cli_quant_options[];
 void cli_quant_defaults(cli_quant *quant);
 gm_status cli_quant_fill(gm_quant_options *options, const cli_quant *quant, gm_error *err);
-void cli_help_quant_presets(FILE *out);
-/* The sources, their defaults, and the variants, as help text. */
-void cli_help_sources(FILE *out);
-void cli_help_variants(FILE *out);
-void cli_help_presets(FILE *out);
+/* The sources, their defaults, the variants, presets and quantizer settings, as help. */
+void cli_help_sources(cli_page *page);
+void cli_help_variants(cli_page *page);
+void cli_help_presets(cli_page *page);
+void cli_help_quant_presets(cli_page *page);
 
 /* gm_model_load, with a warning on stderr for every tensor that holds NaN or infinities. */
 gm_status cli_load_model(gm_model **out, const gm_ctx *ctx, const char *path, gm_error *err);

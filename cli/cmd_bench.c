@@ -139,12 +139,11 @@ static int bench_run(const cli_command *command, void *arguments) {
     return code;
 }
 
-static void bench_help(FILE *out) {
-    fprintf(
-        out,
-        "\nA line: the median time of a call; the median distance from it; the rate; the percent of the least time that this machine's\n"
-        "measured limits allow; and which limit that is: multiply-adds (fma), 8-bit products (int8), or reading or copying as much\n"
-        "data as the calls go through. docs/performance.md says how each is measured and counted.\n");
+static void bench_help(cli_page *page) {
+    cli_page_text(
+        page, "A line: the median time of a call; the median distance from it; the rate; the percent of the least time that this machine's "
+              "measured limits allow; and which limit that is: multiply-adds (fma), 8-bit products (int8), or reading or copying as much "
+              "data as the calls go through. docs/performance.md says how each is measured and counted.");
 }
 
 const cli_command cli_command_bench = {

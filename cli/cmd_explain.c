@@ -16,7 +16,7 @@ static void explain_defaults(void *args) {
 }
 
 static const cli_option explain_options[] = {
-    {"variants", "LIST", "which variants; a learned sink stands at its initial 0, a gate fully open", CLI_TEXT,
+    {"variants", "VARIANT,...", "which variants; a learned sink stands at its initial 0, a gate fully open", CLI_TEXT,
      offsetof(explain_args, variants), 0, 0, NULL},
     {"context", "N", "what clipped:alpha divides by", CLI_COUNT, offsetof(explain_args, context), 1, 1 << 24, "the number of scores"},
     {0}};

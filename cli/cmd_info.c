@@ -18,7 +18,7 @@ static void info_defaults(void *args) {
 
 static const cli_option info_options[] = {
     {"model", "PRESET", "print this model's tensors, parameters, FLOPs and memory", CLI_TEXT, offsetof(info_args, model), 0, 0, NULL},
-    {"attention", "SPEC", "its attention variant", CLI_TEXT, offsetof(info_args, attention), 0, 0, NULL},
+    {"attention", "VARIANT", "its attention variant", CLI_TEXT, offsetof(info_args, attention), 0, 0, NULL},
     {"batch", "N", "sequences per step, for the memory", CLI_COUNT, offsetof(info_args, batch), 1, 1 << 20, NULL},
     {"presets", NULL, "list the presets", CLI_FLAG, offsetof(info_args, presets), 0, 0, NULL},
     {"variants", NULL, "list the attention variants", CLI_FLAG, offsetof(info_args, variants), 0, 0, NULL},
@@ -236,12 +236,13 @@ static int info_run(const cli_command *command, void *arguments) {
         print_lists_json(args);
         return CLI_DONE;
     }
+    cli_page page = {.out = stdout};
     if (args->presets)
-        cli_help_presets(stdout);
+        cli_help_presets(&page);
     if (args->variants)
-        cli_help_variants(stdout);
+        cli_help_variants(&page);
     if (args->sources)
-        cli_help_sources(stdout);
+        cli_help_sources(&page);
     if (args->model)
         return show_model(command, args);
     if (*args->shape.text) {
@@ -253,7 +254,7 @@ static int info_run(const cli_command *command, void *arguments) {
 
 const cli_command cli_command_info = {
     .name = "info",
-    .summary = "what a file or folder is; this build and machine; a preset's size and cost; what is built in",
+    .summary = "what a file, a preset or this build is; what is built in",
     .operands = "[FILE|DIR]",
     .operands_max = 1,
     .about =

@@ -23,12 +23,12 @@ static void lab_defaults(void *arguments) {
 #define LAB(name, value, type, field, min, max, help, otherwise) \
     { name, value, help, type, offsetof(lab_args, lab.field), min, max, otherwise }
 static const cli_option lab_options[] = {
-    LAB("variants", "LIST", CLI_TEXT, variants, 0, 0, "attention variants, separated by commas", "from the data source"),
-    LAB("model", "LIST", CLI_TEXT, models, 0, 0, "presets, separated by commas: a table for each size", "from the data source"),
+    LAB("variants", "VARIANT,...", CLI_TEXT, variants, 0, 0, "attention variants, separated by commas", "from the data source"),
+    LAB("model", "PRESET,...", CLI_TEXT, models, 0, 0, "presets, separated by commas: a table for each size", "from the data source"),
     LAB("seeds", "N", CLI_COUNT, seeds, 1, 1000, "runs per variant: --seed, --seed + 1, ...", "from the data source"),
     LAB("out", "DIR", CLI_TEXT, out, 0, 0, "folder for the results; given again, unfinished runs go on", NULL),
     LAB("measure-sequences", "N", CLI_COUNT, measure_sequences, 1, 1 << 20, "validation sequences measured", NULL),
-    LAB("precisions", "LIST", CLI_TEXT, precisions, 0, 0, "bits of weights and activations, quantized beside W8A8: w6a6,w4a8", "w6a6"),
+    LAB("precisions", "BITS,...", CLI_TEXT, precisions, 0, 0, "bits of weights and activations, quantized beside W8A8: w6a6,w4a8", "w6a6"),
     LAB("sensitivity-sequences", "N", CLI_COUNT, sensitivity_sequences, 0, 1 << 20,
         "validation sequences on which each tensor is quantized alone, to find the costliest; 0: none", NULL),
     LAB("no-ablations", NULL, CLI_FLAG, no_ablations, 0, 0,
@@ -144,15 +144,14 @@ static int lab_run(const cli_command *command, void *arguments) {
     return code;
 }
 
-static void lab_more_help(FILE *out) {
-    cli_help_sources(out);
-    cli_help_variants(out);
-    cli_help_presets(out);
-    cli_help_quant_presets(out);
-    fprintf(
-        out,
-        "\nCtrl-C finishes the step and saves (exit 1); the same command goes on where it stopped and redoes nothing. A run whose loss\n"
-        "is not finite is recorded, the others go on, and the exit code is 3. A folder of another configuration is refused.\n");
+static void lab_more_help(cli_page *page) {
+    cli_help_sources(page);
+    cli_help_variants(page);
+    cli_help_presets(page);
+    cli_help_quant_presets(page);
+    cli_page_text(
+        page, "Ctrl-C finishes the step and saves (exit 1); the same command goes on where it stopped and redoes nothing. A run whose loss "
+              "is not finite is recorded, the others go on, and the exit code is 3. A folder of another configuration is refused.");
 }
 
 const cli_command cli_command_lab = {

@@ -22,13 +22,13 @@ static void tokenize_defaults(void *args) {
 static const cli_option tokenize_options[] = {
     {"out", "FILE", "the token file (with --train: the tokenizer); without it only the counts are printed", CLI_TEXT,
      offsetof(tokenize_args, out), 0, 0, NULL},
-    {"tokens", "KIND", "bytes, chars, words or bpe", CLI_TEXT, offsetof(tokenize_args, data.tokens), 0, 0, "words"},
+    {"tokens", "bytes|chars|words|bpe", "what a token is", CLI_TEXT, offsetof(tokenize_args, data.tokens), 0, 0, "words"},
     {"vocab", "N", "words: how many, the rest becomes <unk>; bpe: how many tokens", CLI_COUNT, offsetof(tokenize_args, data.vocab), 2,
      1 << 24, "of the data source"},
     {"keep-case", NULL, "words: do not lower-case", CLI_FLAG, offsetof(tokenize_args, data.keep_case), 0, 0, NULL},
-    {"tokenizer", "FILE", "tokenizer.json or .model or .bin, encoder.json (vocab.bpe beside it), vocab.txt, a .gguf, or a folder with one",
+    {"tokenizer", "PATH", "tokenizer.json or .model or .bin, encoder.json (vocab.bpe beside it), vocab.txt, a .gguf, or a folder with one",
      CLI_TEXT, offsetof(tokenize_args, data.tokenizer), 0, 0, NULL},
-    {"train", "KIND", "make a tokenizer of the text (bpe, words, chars; --vocab N) and write it to --out", CLI_TEXT,
+    {"train", "bpe|words|chars", "make a tokenizer of the text (--vocab N tokens) and write it to --out", CLI_TEXT,
      offsetof(tokenize_args, train), 0, 0, NULL},
     FLAG("ids", ids, "print the ids of --tokenizer"),
     FLAG("lines", lines, "with --ids: each line of the text alone, its ids on one line"),
@@ -236,7 +236,7 @@ static int tokenize_run(const cli_command *command, void *arguments) {
 
 const cli_command cli_command_tokenize = {
     .name = "tokenize",
-    .summary = "a text as tokens, a token file, or only counts; trains tokenizers",
+    .summary = "texts as tokens, token files or counts; trains tokenizers",
     .operands = "FILE",
     .operands_min = 1,
     .operands_max = 1,

@@ -21,7 +21,7 @@ static void train_defaults(void *arguments) {
 
 static const cli_option train_model_options[] = {
     {"model", "PRESET", "the model's shape", CLI_TEXT, offsetof(train_args, model), 0, 0, "from the data source"},
-    {"attention", "SPEC", "the attention variant", CLI_TEXT, offsetof(train_args, attention), 0, 0, NULL},
+    {"attention", "VARIANT", "the attention variant", CLI_TEXT, offsetof(train_args, attention), 0, 0, NULL},
     {"from", "MODEL", "surgery: continue this trained model, with its tokenizer, under --attention", CLI_TEXT, offsetof(train_args, from),
      0, 0, "none: new weights"},
     {"ramp", "N", "surgery: steps from the model's own normaliser to the new one (n from 0 to 1); 0: at once", CLI_COUNT,
@@ -147,13 +147,13 @@ done:
     return code;
 }
 
-static void train_more_help(FILE *out) {
-    cli_help_sources(out);
-    cli_help_presets(out);
-    cli_help_variants(out);
-    fprintf(out,
-            "\nCtrl-C finishes the step and saves (exit 1); the same command continues, bit for bit as if never stopped. A loss that is\n"
-            "not finite stops the training with its step named, exit 3.\n");
+static void train_more_help(cli_page *page) {
+    cli_help_sources(page);
+    cli_help_presets(page);
+    cli_help_variants(page);
+    cli_page_text(
+        page, "Ctrl-C finishes the step and saves (exit 1); the same command continues, bit for bit as if never stopped. A loss that is "
+              "not finite stops the training with its step named, exit 3.");
 }
 
 const cli_command cli_command_train = {

@@ -1,5 +1,6 @@
 /* main.c -- finds the command, checks the line against its table, runs it, and answers for what reached stdout. */
 #include "cli.h"
+#include "manual.h"
 
 #include <errno.h>
 #include <math.h>
@@ -65,21 +66,13 @@ void cli_print_json(json_t *root) {
     json_decref(root);
 }
 
-/* ---- help of the program ---------------------------------------------------------------------------------------------------- */
+/* ---- which command -------------------------------------------------------------------------------------------------------- */
 
-static void help_program(FILE *out) {
-    fprintf(out, "usage: ghostmax <command> [options] [arguments]\n\n"
-                 "Trains transformers with any attention normaliser, measures their outliers, quantizes them, and puts the\n"
-                 "answer in one table. `ghostmax lab` is the demo.\n\nCommands\n");
-    for (int i = 0; i < COMMAND_COUNT; i++)
-        cli_help_entry(out, commands[i]->name, commands[i]->summary);
-    fprintf(out, "\n`ghostmax <command> --help` has the options, their defaults and a worked example.\n\n"
-                 "Results go to stdout, progress and errors to stderr. Exit code: 0 done; 1 files, data or the machine failed,\n"
-                 "or stopped by Ctrl-C; 2 the command line is wrong; 3 the training diverged.\n\n"
-                 "Example\n  ghostmax lab --data book.txt --variants softmax,softmax1,gated --seeds 3 --out book-lab\n");
+const cli_command *cli_command_list(int index) {
+    return index >= 0 && index < COMMAND_COUNT ? commands[index] : NULL;
 }
 
-static const cli_command *command_named(const char *name) {
+const cli_command *cli_command_named(const char *name) {
     for (int i = 0; i < COMMAND_COUNT; i++) {
         if (strcmp(commands[i]->name, name) == 0)
             return commands[i];
@@ -87,7 +80,7 @@ static const cli_command *command_named(const char *name) {
     return NULL;
 }
 
-static int fail_unknown(const char *name) {
+int cli_fail_command(const char *name) {
     const char *names[COMMAND_COUNT + 1] = {0};
     for (int i = 0; i < COMMAND_COUNT; i++)
         names[i] = commands[i]->name;
@@ -115,26 +108,19 @@ static int run_command(const cli_command *command, int argc, char **argv) {
 static int dispatch(int argc, char **argv) {
     const char *word = argc > 1 ? argv[1] : "";
     if (!*word) {
-        help_program(stderr);
+        cli_manual_program(&(cli_page){.out = stderr});
         return CLI_USAGE;
     }
     if (strcmp(word, "--version") == 0) {
         printf("ghostmax %s\n", GM_VERSION);
         return CLI_DONE;
     }
-    bool help = strcmp(word, "help") == 0;
-    if (strcmp(word, "-h") == 0 || strcmp(word, "--help") == 0 || (help && argc == 2)) {
-        help_program(stdout);
+    if (strcmp(word, "-h") == 0 || strcmp(word, "--help") == 0) {
+        cli_manual_program(&(cli_page){.out = stdout});
         return CLI_DONE;
     }
-    const cli_command *command = command_named(help ? argv[2] : word);
-    if (!command)
-        return fail_unknown(help ? argv[2] : word);
-    if (help) {
-        cli_help(command, stdout);
-        return CLI_DONE;
-    }
-    return run_command(command, argc - 2, argv + 2);
+    const cli_command *command = cli_command_named(word);
+    return command ? run_command(command, argc - 2, argv + 2) : cli_fail_command(word);
 }
 
 /* An earlier failed write left no errno. */

@@ -3,6 +3,7 @@
 
 #include "cli.h"
 #include "ghostmax_model.h"
+#include "manual.h"
 
 #include <float.h>
 #include <inttypes.h>
@@ -14,14 +15,14 @@
 
 const cli_option cli_machine_options[] = {
     {"threads", "N", "worker threads", CLI_COUNT, offsetof(cli_common, threads), 1, 1024, "$OMP_NUM_THREADS, else all cores"},
-    {"isa", "NAME", "kernels to use: ref, avx2, avx512, avx512vnni, avx512amx, neon, neondot; only lowers what the processor has", CLI_TEXT,
+    {"isa", "ISA", "kernels to use: ref, avx2, avx512, avx512vnni, avx512amx, neon, neondot; only lowers what the processor has", CLI_TEXT,
      offsetof(cli_common, isa), 0, 0, "$GHOSTMAX_ISA, else the best"},
     {0}};
 const cli_option cli_quiet_options[] = {{"quiet", NULL, "no progress on stderr", CLI_FLAG, offsetof(cli_common, quiet), 0, 0, NULL}, {0}};
 const cli_option cli_json_options[] = {{"json", NULL, "the result as JSON on stdout", CLI_FLAG, offsetof(cli_common, json), 0, 0, NULL},
                                        {0}};
 
-/* One option with the address of what it sets: the table flattened for one command. */
+/* One option with the address of what it sets. */
 typedef struct bound_option {
     cli_option option;
     const char *title;
@@ -192,7 +193,7 @@ bool cli_parse(const cli_command *command, void *args, int argc, char **argv, in
         }
         if (strcmp(argument, "-h") == 0 || strcmp(argument, "--help") == 0) {
             command->defaults(args);
-            cli_help(command, stdout);
+            cli_manual_command(&(cli_page){.out = stdout}, command);
             *code = CLI_DONE;
             return false;
         }
@@ -237,34 +238,8 @@ bool cli_parse(const cli_command *command, void *args, int argc, char **argv, in
     return true;
 }
 
-/* ---- help ---------------------------------------------------------------------------------------------------------------- */
-
-enum { HELP_HEAD = 26, HELP_WIDTH = 100 };
-
-void cli_help_entry(FILE *out, const char *head, const char *text) {
-    int column = fprintf(out, "  %s", head);
-    if (column >= HELP_HEAD) {
-        fprintf(out, "\n");
-        column = 0;
-    }
-    fprintf(out, "%*s", HELP_HEAD - column, "");
-    column = HELP_HEAD;
-    for (const char *word = text; *word;) {
-        size_t n = strcspn(word, " ");
-        if (column > HELP_HEAD && column + 1 + (int)n > HELP_WIDTH) {
-            fprintf(out, "\n%*s", HELP_HEAD, "");
-            column = HELP_HEAD;
-        } else if (column > HELP_HEAD) {
-            fprintf(out, " ");
-            column++;
-        }
-        fprintf(out, "%.*s", (int)n, word);
-        column += (int)n;
-        word += n;
-        word += strspn(word, " ");
-    }
-    fprintf(out, "\n");
-}
+/* ---- rows for help and manuals
+ * ---------------------------------------------------------------------------------------------------------------- */
 
 /* The default as text; "" when there is none to show. */
 static void default_text(char *dst, size_t size, const bound_option *b) {
@@ -314,29 +289,32 @@ static void default_text(char *dst, size_t size, const bound_option *b) {
         snprintf(dst, size, "%s", otherwise);
 }
 
-void cli_help(const cli_command *command, FILE *out) {
+cli_row *cli_rows(const cli_command *command) {
     char *args = calloc(1, command->size);
+    cli_row *rows = calloc(OPTIONS_MAX + 1, sizeof *rows);
     bound_option bound[OPTIONS_MAX];
-    if (!args)
-        return;
-    command->defaults(args);
-    int count = bind_options(bound, command, args);
-    fprintf(out, "usage: ghostmax %s [options]%s%s\n\n%s\n", command->name, *command->operands ? " " : "", command->operands,
-            command->about);
-    const char *title = "";
-    for (int i = 0; i < count; i++) {
-        const cli_option *o = &bound[i].option;
-        if (strcmp(title, bound[i].title) != 0)
-            fprintf(out, "\n%s\n", title = bound[i].title);
-        char head[96], fallback[128], text[512];
-        snprintf(head, sizeof head, "--%s%s%s", o->name, o->value ? " " : "", o->value ? o->value : "");
-        default_text(fallback, sizeof fallback, &bound[i]);
-        snprintf(text, sizeof text, "%s%s%s%s", o->help, *fallback ? " [" : "", fallback, *fallback ? "]" : "");
-        cli_help_entry(out, head, text);
+    if (args && rows) {
+        command->defaults(args);
+        int count = bind_options(bound, command, args);
+        for (int i = 0; i < count; i++) {
+            rows[i].option = bound[i].option;
+            rows[i].title = bound[i].title;
+            default_text(rows[i].fallback, sizeof rows[i].fallback, &bound[i]);
+        }
+    } else {
+        free(rows);
+        rows = NULL;
     }
-    cli_help_entry(out, "-h, --help", "this text");
-    if (command->more_help)
-        command->more_help(out);
-    fprintf(out, "\nExample\n  %s\n", command->example);
     free(args);
+    return rows;
+}
+
+void cli_row_head(char *dst, size_t size, const cli_row *row) {
+    const char *value = row->option.value;
+    snprintf(dst, size, "--%s%s%s", row->option.name, value ? " " : "", value ? value : "");
+}
+
+void cli_row_text(char *dst, size_t size, const cli_row *row) {
+    const char *fallback = row->fallback;
+    snprintf(dst, size, "%s%s%s%s", row->option.help, *fallback ? " [" : "", fallback, *fallback ? "]" : "");
 }

@@ -1,4 +1,5 @@
-/* options.h -- what a command accepts, as data: one table per command gives the parser, the help text and the nearest-name hints.
+/* options.h -- what a command accepts, as data: one table per command gives the parser, help, man page, completion and
+ * docs/cli.md, and the nearest-name hints.
  *
  * A command's arguments are one struct. Its defaults() fills it, the parser overwrites what the line gives, and --help prints what
  * defaults() left: a default is written down once. A number outside its range, or a NULL text, means "not given". */
@@ -6,6 +7,7 @@
 #define GM_CLI_OPTIONS_H
 
 #include "ghostmax.h"
+#include "page.h"
 
 #include <stdio.h>
 
@@ -32,7 +34,7 @@ typedef struct cli_texts {
 
 typedef struct cli_option {
     const char *name;  /* without its dashes */
-    const char *value; /* "N", "DIR", "a|b|c"; NULL for flags */
+    const char *value; /* "N", "DIR", "a|b|c" in the words of value_kinds.h; NULL for flags */
     const char *help;
     cli_type type;
     size_t offset; /* of the field, from its group's base */
@@ -70,7 +72,7 @@ typedef struct cli_command {
     size_t size;             /* of the arguments' struct, which begins with a cli_common */
     const cli_group *groups; /* ends with a NULL title */
     void (*defaults)(void *args);
-    void (*more_help)(FILE *out); /* after the options; NULL: none */
+    void (*more_help)(cli_page *page); /* after the options; NULL: none */
     int (*run)(const struct cli_command *command, void *args);
 } cli_command;
 
@@ -87,8 +89,16 @@ extern const cli_option cli_machine_options[], cli_quiet_options[], cli_json_opt
 /* Fills args from the line (argv without program and command name). Returns true to go on; else *code is the exit code: help was printed
  * (0), or the line is wrong and has been answered (2). */
 bool cli_parse(const cli_command *command, void *args, int argc, char **argv, int *code);
-void cli_help(const cli_command *command, FILE *out);
-/* Columns of a heading and its text in help, wrapped at 100. */
-void cli_help_entry(FILE *out, const char *head, const char *text);
+
+/* The table flattened for one command, with each default as text ("" for none). Ends with a NULL option.name; freed with free(). */
+typedef struct cli_row {
+    cli_option option;
+    const char *title; /* of its group */
+    char fallback[128];
+} cli_row;
+cli_row *cli_rows(const cli_command *command);
+/* What stands in help and manuals about an option: its words at the margin, its text with the default. */
+void cli_row_head(char *dst, size_t size, const cli_row *row);
+void cli_row_text(char *dst, size_t size, const cli_row *row);
 
 #endif

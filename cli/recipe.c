@@ -8,7 +8,7 @@
     { name, value, help, type, offsetof(gm_data_options, field), 0, 0, NULL }
 const cli_option cli_data_options[] = {
     DATA("data", "SOURCE", CLI_TEXT, source, "stories or bb (built in), or a file: text, or tokens written by `ghostmax tokenize`"),
-    {"tokens", "KIND", "bytes, chars, words or bpe", CLI_TEXT, offsetof(gm_data_options, tokens), 0, 0, "from the data source"},
+    {"tokens", "bytes|chars|words|bpe", "what a token is", CLI_TEXT, offsetof(gm_data_options, tokens), 0, 0, "from the data source"},
     {"vocab", "N", "words: how many, the rest becomes <unk>; bpe: how many tokens", CLI_COUNT, offsetof(gm_data_options, vocab), 2, 1 << 24,
      "from the data source"},
     DATA("keep-case", NULL, CLI_FLAG, keep_case, "words: do not lower-case"),
@@ -108,8 +108,8 @@ static const char preset_says[] = "the preset's";
 #define COUNT(name, field, help) \
     { name, "N", help, CLI_COUNT, offsetof(cli_quant, field), 1, 1 << 20, preset_says }
 const cli_option cli_quant_options[] = {
-    {"preset", "NAME", "a published setting, listed below; the other options replace its parts", CLI_TEXT, offsetof(cli_quant, preset), 0,
-     0, NULL},
+    {"preset", "SETTING", "a published setting, listed below; the other options replace its parts", CLI_TEXT, offsetof(cli_quant, preset),
+     0, 0, NULL},
     BITS("weight-bits", weight_bits, "linear layers and norm gains: 2 to 16 bits, 0: f32"),
     BITS("activation-bits", activation_bits, "activations (attention's products too, where --attention-bits says nothing)"),
     BITS("attention-bits", attention_bits, "QK^T, attention weights, PV"),
@@ -244,9 +244,9 @@ gm_status cli_quant_fill(gm_quant_options *o, const cli_quant *q, gm_error *err)
 
 /* ---- tables in help ------------------------------------------------------------------------------------------------------- */
 
-void cli_help_sources(FILE *out) {
+void cli_help_sources(cli_page *page) {
     const gm_data_defaults *d;
-    fprintf(out, "\nData sources, and what they bring when nothing else is said\n");
+    cli_page_heading(page, "Data sources, and what they bring when nothing else is said");
     for (int i = 0; (d = gm_data_default_list(i)); i++) {
         char text[768], vocab[32] = "";
         if (d->vocab > 0)
@@ -255,34 +255,34 @@ void cli_help_sources(FILE *out) {
                  "%s: --model %s --tokens %s%s --batch %lld --context %lld --steps %lld --lr %g; lab: --seeds %lld --variants %s",
                  d->summary, d->model, d->tokens, vocab, (long long)d->batch, (long long)d->context, (long long)d->steps, d->lr,
                  (long long)d->seeds, d->variants);
-        cli_help_entry(out, d->source, text);
+        cli_page_entry(page, d->source, text);
     }
 }
 
-void cli_help_variants(FILE *out) {
+void cli_help_variants(cli_page *page) {
     const gm_variant_info *v;
-    fprintf(out, "\nVariants: name[:key=value,...], joined with + (softmax1+gated)\n");
+    cli_page_heading(page, "Variants: name[:key=value,...], joined with + (softmax1+gated)");
     for (int i = 0; (v = gm_variant_list(i)); i++) {
         char head[96], text[512];
         snprintf(head, sizeof head, "%s%s%s", v->name, *v->keys ? ":" : "", v->keys);
         snprintf(text, sizeof text, "%s (%s)", v->summary, v->source);
-        cli_help_entry(out, head, text);
+        cli_page_entry(page, head, text);
     }
 }
 
-void cli_help_presets(FILE *out) {
+void cli_help_presets(cli_page *page) {
     const gm_preset_info *p;
-    fprintf(out, "\nPresets of --model\n");
+    cli_page_heading(page, "Presets of --model");
     for (int i = 0; (p = gm_preset_list(i)); i++)
-        cli_help_entry(out, p->name, p->summary);
+        cli_page_entry(page, p->name, p->summary);
 }
 
-void cli_help_quant_presets(FILE *out) {
+void cli_help_quant_presets(cli_page *page) {
     const gm_quant_preset_info *p;
-    fprintf(out, "\nPresets of --preset\n");
+    cli_page_heading(page, "Presets of --preset");
     for (int i = 0; (p = gm_quant_preset_list(i)); i++) {
         char text[256];
         snprintf(text, sizeof text, "%s (%s)", p->summary, p->source);
-        cli_help_entry(out, p->name, text);
+        cli_page_entry(page, p->name, text);
     }
 }

@@ -22,6 +22,7 @@ extern "C" {
 #endif
 
 #define GM_VERSION "0.1.0"
+#define GM_VERSION_DATE "2026-11-27"
 
 /* ---- errors ---------------------------------------------------------------------------------------------------- */
 
@@ -71,6 +72,8 @@ void gm_ctx_free(gm_ctx *ctx);
 const char *gm_ctx_isa(const gm_ctx *ctx);  /* the table in use, e.g. "avx512vnni" */
 const char *gm_ctx_gemm(const gm_ctx *ctx); /* the matrix product's provider, e.g. "onednn 2.6" */
 int gm_ctx_threads(const gm_ctx *ctx);
+/* The kernel tables of this processor family, slowest first; NULL past the end. *available (NULL ok): this machine can run it. */
+const char *gm_isa_list(int index, bool *available);
 
 /* ---- the normaliser: every attention variant is three numbers ---------------------------------------------------- */
 

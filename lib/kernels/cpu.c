@@ -80,11 +80,15 @@ const gm_kernels *gm_kernels_at(int level) {
     return level >= 0 && level <= highest_level() ? family[level] : NULL;
 }
 
+const gm_kernels *gm_kernels_built(int level) {
+    return level >= 0 && level < (int)(sizeof family / sizeof family[0]) ? family[level] : NULL;
+}
+
 const gm_kernels *gm_kernels_select(const char *isa) {
     int best = highest_level();
     if (!isa)
         return family[best];
-    for (int i = 0; i < (int)(sizeof family / sizeof family[0]); i++) {
+    for (int i = 0; gm_kernels_built(i); i++) {
         if (strcmp(isa, family[i]->isa) == 0)
             return family[i < best ? i : best];
     }

@@ -30,6 +30,8 @@ extern const gm_kernels gm_kernels_ref, gm_kernels_avx2, gm_kernels_avx512, gm_k
 
 /* The tables that this machine can run, slowest (ref) first; NULL past the end. CPUID and XGETBV decide. */
 const gm_kernels *gm_kernels_at(int level);
+/* Those of this processor family, whether this machine can run them or not. */
+const gm_kernels *gm_kernels_built(int level);
 /* isa: "ref", "avx2", "avx512", "avx512vnni", "avx512amx", "neon", "neondot", or NULL for the best. It only lowers: asking for more than
  * the machine has gives the best it has. NULL when the word is not one of this processor family's. */
 const gm_kernels *gm_kernels_select(const char *isa);

@@ -51,3 +51,10 @@ const char *gm_ctx_gemm(const gm_ctx *ctx) {
 int gm_ctx_threads(const gm_ctx *ctx) {
     return ctx->threads;
 }
+
+const char *gm_isa_list(int index, bool *available) {
+    const gm_kernels *k = gm_kernels_built(index);
+    if (available)
+        *available = k && gm_kernels_at(index) == k;
+    return k ? k->isa : NULL;
+}
