@@ -56,10 +56,19 @@ void cli_progress_end(void); /* leaves the last line standing */
 void cli_format_seconds(char *dst, size_t size, double seconds);
 void cli_format_count(char *dst, size_t size, double count); /* 12.3k, 4.56M */
 
-/* Ctrl-C and SIGTERM: the first asks the running command to finish its step and save, the second ends the process.
- * Called before anything starts threads: they must not take the signals (progress.c says why). */
+/* Ctrl-C, SIGTERM and SIGUSR1: the first asks the running command to finish its step and save, the second ends the process.
+ * Called before anything starts threads: they must not take the signals (progress.c says why). Once
+ * is enough. */
 void cli_catch_stop(void);
 bool cli_stop_asked(void);
+
+/* Several processes that a launcher started (ranks.c). Rank 0 speaks: the others' stdout leads nowhere, and what they tell people is
+ * dropped, so every failure must be agreed on (gm_dist_agree) before it is told. */
+gm_dist *cli_ranks(void); /* NULL: alone */
+bool cli_speaks(void);
+void cli_ranks_silence(void);
+int cli_ranks_begin(const cli_command *command); /* CLI_DONE to go on */
+void cli_ranks_end(void);
 
 /* Option groups of gm_data_options and gm_train_options, for lab and train. */
 extern const cli_option cli_data_options[], cli_train_options[];

@@ -152,6 +152,7 @@ const cli_command cli_command_eval = {
     .example = "ghostmax eval lab/runs/softmax1-s1 --data stories --sequences 512",
     .size = sizeof(eval_args),
     .groups = eval_groups,
+    .shared = true,
     .defaults = eval_defaults,
     .run = eval_run,
 };

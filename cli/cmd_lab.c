@@ -163,6 +163,7 @@ const cli_command cli_command_lab = {
     .example = "ghostmax lab --data book.txt --variants softmax,softmax1,clipped:alpha=4,gated,sink --seeds 3 --out book-lab",
     .size = sizeof(lab_args),
     .groups = lab_groups,
+    .shared = true,
     .defaults = lab_defaults,
     .more_help = lab_more_help,
     .run = lab_run,

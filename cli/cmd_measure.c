@@ -98,6 +98,7 @@ const cli_command cli_command_measure = {
     .example = "ghostmax measure stories260K.bin --tokenizer tok512.bin --data tinystories.txt --out measured",
     .size = sizeof(measure_args),
     .groups = measure_groups,
+    .shared = true,
     .defaults = measure_defaults,
     .run = measure_run,
 };

@@ -107,6 +107,21 @@ static gm_status plan_surgery(train_args *args, cli_loaded *loaded, gm_model_con
     return status;
 }
 
+static gm_status prepare(train_args *args, cli_loaded *loaded, gm_model_config *cfg, gm_error *err) {
+    gm_status status = cli_context(&loaded->ctx, &args->common, err);
+    if (status == GM_OK)
+        status = args->from ? plan_surgery(args, loaded, cfg, err) : plan_new(args, cfg, err);
+    if (status == GM_OK)
+        status = gm_variant_parse(&cfg->attention, args->attention, err);
+    if (status == GM_OK)
+        status = gm_model_config_override(cfg, args->shape.text, err);
+    if (status == GM_OK)
+        status = gm_data_open(&loaded->data, &args->data, err);
+    if (status == GM_OK && args->from)
+        status = cli_check_tokenizer(loaded->model, gm_data_tokenizer(loaded->data), err);
+    return status;
+}
+
 static int train_run(const cli_command *command, void *arguments) {
     train_args *args = arguments;
     gm_error err = {.offset = -1};
@@ -124,11 +139,7 @@ static int train_run(const cli_command *command, void *arguments) {
         return CLI_USAGE;
     }
     cli_catch_stop();
-    if (cli_context(&loaded.ctx, &args->common, &err) != GM_OK ||
-        (args->from ? plan_surgery(args, &loaded, &cfg, &err) : plan_new(args, &cfg, &err)) != GM_OK ||
-        gm_variant_parse(&cfg.attention, args->attention, &err) != GM_OK ||
-        gm_model_config_override(&cfg, args->shape.text, &err) != GM_OK || gm_data_open(&loaded.data, &args->data, &err) != GM_OK ||
-        (args->from && cli_check_tokenizer(loaded.model, gm_data_tokenizer(loaded.data), &err) != GM_OK)) {
+    if (gm_dist_agree(cli_ranks(), prepare(args, &loaded, &cfg, &err), &err) != GM_OK) {
         code = cli_fail(command, &err);
         goto done;
     }
@@ -164,6 +175,7 @@ const cli_command cli_command_train = {
     .example = "ghostmax train --data book.txt --model words-mini --attention softmax1 --steps 500 --out book-softmax1",
     .size = sizeof(train_args),
     .groups = train_groups,
+    .shared = true,
     .defaults = train_defaults,
     .more_help = train_more_help,
     .run = train_run,

@@ -99,7 +99,7 @@ static int load(cli_loaded *loaded, const cli_command *command, const cli_common
         cli_error(command->name, "--data is missing; give a file, stories or bb");
         return CLI_USAGE;
     }
-    if (load_all(loaded, common, data, kinds, &err) == GM_OK)
+    if (gm_dist_agree(cli_ranks(), load_all(loaded, common, data, kinds, &err), &err) == GM_OK)
         return CLI_DONE;
     cli_unload(loaded);
     return cli_fail(command, &err);

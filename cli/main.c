@@ -23,6 +23,8 @@ enum { COMMAND_COUNT = sizeof commands / sizeof *commands };
 void cli_error(const char *command, const char *format, ...) {
     va_list args;
     cli_progress_end();
+    if (!cli_speaks())
+        return;
     fprintf(stderr, "ghostmax%s%s: ", *command ? " " : "", command);
     va_start(args, format);
     vfprintf(stderr, format, args);
@@ -41,7 +43,7 @@ int cli_fail(const cli_command *command, const gm_error *err) {
 }
 
 gm_status cli_context(gm_ctx **ctx, const cli_common *common, gm_error *err) {
-    return gm_ctx_create(ctx, &(gm_ctx_options){.threads = (int)common->threads, .isa = common->isa}, err);
+    return gm_ctx_create(ctx, &(gm_ctx_options){.threads = (int)common->threads, .isa = common->isa, .dist = cli_ranks()}, err);
 }
 
 static char **line_arguments;
@@ -99,8 +101,10 @@ static int run_command(const cli_command *command, int argc, char **argv) {
         cli_error(command->name, "out of memory");
         return CLI_FAILED;
     }
-    if (cli_parse(command, args, argc, argv, &code))
+    code = cli_ranks_begin(command);
+    if (code == CLI_DONE && cli_parse(command, args, argc, argv, &code))
         code = command->run(command, args);
+    cli_ranks_end();
     free(args);
     return code;
 }
@@ -131,6 +135,7 @@ static bool reader_is_gone(void) {
 
 int main(int argc, char **argv) {
     line_arguments = argv;
+    cli_ranks_silence();
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is a failed write, answered below, */
     signal(SIGXFSZ, SIG_IGN); /* and so is a file over the limit, answered by its writer */
     int code = dispatch(argc, argv);

@@ -14,7 +14,8 @@
 #define OPTIONS_MAX 128 /* per command; a table that outgrows it fails in every call, so it cannot go unseen */
 
 const cli_option cli_machine_options[] = {
-    {"threads", "N", "worker threads", CLI_COUNT, offsetof(cli_common, threads), 1, 1024, "$OMP_NUM_THREADS, else all cores"},
+    {"threads", "N", "worker threads", CLI_COUNT, offsetof(cli_common, threads), 1, 1024,
+     "$OMP_NUM_THREADS, else all cores; of several ranks each its share"},
     {"isa", "ISA", "kernels to use: ref, avx2, avx512, avx512vnni, avx512amx, neon, neondot; only lowers what the processor has", CLI_TEXT,
      offsetof(cli_common, isa), 0, 0, "$GHOSTMAX_ISA, else the best"},
     {0}};

@@ -71,6 +71,7 @@ typedef struct cli_command {
     const char *about, *example;
     size_t size;             /* of the arguments' struct, which begins with a cli_common */
     const cli_group *groups; /* ends with a NULL title */
+    bool shared;             /* started by mpirun, its ranks share the work; else several processes are refused */
     void (*defaults)(void *args);
     void (*more_help)(cli_page *page); /* after the options; NULL: none */
     int (*run)(const struct cli_command *command, void *args);

@@ -29,7 +29,7 @@ void cli_progress_show(cli_progress *p, double share, const char *format, ...) {
     bool terminal = isatty(STDERR_FILENO), last = share >= 1;
     double pause = terminal ? 0.1 : 10;
     bool due = now - p->last_s >= pause || (!terminal && share - p->last_share >= 0.02 && now - p->last_s >= 0.5);
-    if (p->quiet || !(due || last))
+    if (p->quiet || !cli_speaks() || !(due || last))
         return;
     p->last_s = now;
     p->last_share = share;
@@ -56,6 +56,8 @@ void cli_progress_end(void) {
 void cli_note(const char *format, ...) {
     va_list args;
     cli_progress_end();
+    if (!cli_speaks())
+        return;
     va_start(args, format);
     vfprintf(stderr, format, args);
     va_end(args);
@@ -104,10 +106,15 @@ static void *wait_for_stop(void *unused) {
 }
 
 void cli_catch_stop(void) {
+    static bool caught;
     pthread_t thread;
+    if (caught)
+        return;
+    caught = true;
     sigemptyset(&stop_signals);
     sigaddset(&stop_signals, SIGINT);
     sigaddset(&stop_signals, SIGTERM);
+    sigaddset(&stop_signals, SIGUSR1); /* what mpirun and Slurm hand on without killing afterwards */
     pthread_sigmask(SIG_BLOCK, &stop_signals, NULL);
     if (pthread_create(&thread, NULL, wait_for_stop, NULL) == 0)
         pthread_detach(thread);

@@ -56,11 +56,13 @@ gm_status gm_text_double(double *out, const char *text, double min, double max, 
 /* ---- context: which kernels, how many threads -------------------------------------------------------------------- */
 
 typedef struct gm_ctx gm_ctx;
+typedef struct gm_dist gm_dist; /* the ranks of a job that share the work (ghostmax_model.h) */
 
 typedef struct gm_ctx_options {
-    int threads;     /* 0: OMP_NUM_THREADS, else all cores */
+    int threads;     /* 0: OMP_NUM_THREADS, else all cores, or with dist this rank's fair share of its machine's */
     const char *isa; /* "ref", "avx2", "avx512", "avx512vnni", "avx512amx", "neon", "neondot"; only lowers what the CPU has; NULL:
                         $GHOSTMAX_ISA, else the best */
+    gm_dist *dist;   /* NULL: this process works alone. Must outlive the context */
 } gm_ctx_options;
 
 /* gm_ctx_create -- choose the kernel table once from CPUID and XGETBV. Immutable afterwards, so threads may share it. "avx2" also caps
@@ -72,6 +74,7 @@ void gm_ctx_free(gm_ctx *ctx);
 const char *gm_ctx_isa(const gm_ctx *ctx);  /* the table in use, e.g. "avx512vnni" */
 const char *gm_ctx_gemm(const gm_ctx *ctx); /* the matrix product's provider, e.g. "onednn 2.6" */
 int gm_ctx_threads(const gm_ctx *ctx);
+gm_dist *gm_ctx_dist(const gm_ctx *ctx); /* NULL: alone */
 /* The kernel tables of this processor family, slowest first; NULL past the end. *available (NULL ok): this machine can run it. */
 const char *gm_isa_list(int index, bool *available);
 

@@ -343,6 +343,7 @@ typedef struct gm_train_options {
     uint64_t seed;
     const gm_model *from; /* surgery: begin with this model's weights instead of random ones, under another variant; NULL: random */
     int64_t ramp;         /* surgery: steps over which the normaliser moves from the source's to the variant's; 0: at once */
+    bool shard_optimizer; /* several ranks: each holds the moments of its share of the weights only; changes no bit of the result */
 } gm_train_options;
 /* 1000 steps of 32 x 128, lr 1e-3 constant after 100 of warm-up, AdamW (0.9, 0.99, 1e-8), decay 0.1, clip 1, a log line every 10 steps, 2
  * checkpoints. */
@@ -416,6 +417,30 @@ gm_status gm_measure_model(gm_model *m, const gm_data *data, const gm_measure_op
  * tests/cli/cli_measure.py */
 gm_status gm_measure_check_folder(const char *folder, bool force, gm_error *err);
 gm_status gm_measure_write(const char *json, const char *folder, bool force, gm_error *err);
+
+/* ---- several processes: one job on many cores or machines, over MPI (docs/cluster.md) ---------------------------------------------- */
+
+/* A launcher (mpirun, srun) starts P processes with the same command; each asks for its place with gm_dist_begin and makes its context with
+ * it. Then these calls are collective, to be made by all ranks alike, and share the work: gm_train_run, gm_model_eval, gm_measure_model and
+ * gm_lab_run. Results and errors are the same on every rank, files are written by rank 0 (a lab's runs by whoever does them), and a
+ * callback that says stop stops all. Everything else does its work on every rank. Not thread-safe: one thread speaks for a process. */
+
+/* What the launcher's environment says, without MPI: {0, 1} for a process started alone. */
+typedef struct gm_launched {
+    int rank, size;
+} gm_launched;
+gm_launched gm_dist_launched(void);
+
+/* Joins the job (MPI_Init). *out NULL and GM_OK: this process was started alone, MPI is not touched. Errors: GM_EUNSUPPORTED (several
+ * processes and a build without MPI), GM_EIO, GM_ENOMEM. Test: tests/cli/cli_mpi.py */
+gm_status gm_dist_begin(gm_dist **out, gm_error *err);
+/* Leaves it, when all ranks do (MPI_Finalize). NULL ok. false: the connection was lost; end the process, without waiting for others. */
+bool gm_dist_end(gm_dist *d);
+int gm_dist_rank(const gm_dist *d); /* 0 .. size-1; NULL: 0 of 1 */
+int gm_dist_size(const gm_dist *d);
+int gm_dist_threads(const gm_dist *d); /* a fair share of the processors, 0 for NULL: what gm_ctx_create then finds by itself */
+/* Collective: GM_OK when all say so; else every rank gets the status and the words of the first that did not ("rank 3: ..."). */
+gm_status gm_dist_agree(gm_dist *d, gm_status mine, gm_error *err);
 
 /* ---- quantizing --------------------------------------------------------------------------------------------------------- */
 

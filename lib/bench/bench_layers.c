@@ -176,7 +176,7 @@ static void embedding_bwd(const layer_state *s, float *a, float *b, float *c) {
 }
 static void dropout(const layer_state *s, float *a, float *b, float *c) {
     (void)b, (void)c;
-    gm_dropout(s->ctx, a, (int64_t)TOKENS * WIDTH, 0.1, 7);
+    gm_dropout(s->ctx, a, 0, (int64_t)TOKENS * WIDTH, 0.1, 7);
 }
 
 /* SwiGLU's rows are counted in the width of its output; its input has two of them. */

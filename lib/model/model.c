@@ -443,7 +443,7 @@ static gm_status block_forward(gm_model *m, int64_t l, const float *x, int64_t B
     tap_rows(&t, GM_SITE_ATTN_OUT, s->branch, C, C);
     gm_phase_lap(m->clock, GM_PHASE_LINEAR);
     if (drop)
-        gm_dropout(ctx, s->branch, R * C, c->dropout, dropout_key(drop, l, 0));
+        gm_dropout(ctx, s->branch, m->first_sequence * T * C, R * C, c->dropout, dropout_key(drop, l, 0));
     gm_add(ctx, a->r, x, s->branch, R * C);
     tap_rows(&t, GM_SITE_RESIDUAL1, a->r, C, C);
     gm_phase_lap(m->clock, GM_PHASE_RESIDUAL);
@@ -467,7 +467,7 @@ static gm_status block_forward(gm_model *m, int64_t l, const float *x, int64_t B
     tap_rows(&t, GM_SITE_FFN_OUT, s->branch, C, C);
     gm_phase_lap(m->clock, GM_PHASE_LINEAR);
     if (drop)
-        gm_dropout(ctx, s->branch, R * C, c->dropout, dropout_key(drop, l, 1));
+        gm_dropout(ctx, s->branch, m->first_sequence * T * C, R * C, c->dropout, dropout_key(drop, l, 1));
     gm_add(ctx, a->x, a->r, s->branch, R * C);
     tap_rows(&t, GM_SITE_BLOCK, a->x, C, C);
     gm_phase_lap(m->clock, GM_PHASE_RESIDUAL);
@@ -488,7 +488,7 @@ static gm_status block_backward(gm_model *m, int64_t l, const float *x, int64_t 
     const float *dbranch = s->dx;
     if (drop) {
         memcpy(s->branch, s->dx, (size_t)(R * C) * sizeof(float));
-        gm_dropout(ctx, s->branch, R * C, c->dropout, dropout_key(drop, l, 1));
+        gm_dropout(ctx, s->branch, m->first_sequence * T * C, R * C, c->dropout, dropout_key(drop, l, 1));
         dbranch = s->branch;
     }
     gm_phase_lap(m->clock, GM_PHASE_RESIDUAL);
@@ -511,7 +511,7 @@ static gm_status block_backward(gm_model *m, int64_t l, const float *x, int64_t 
     dbranch = s->dx;
     if (drop) {
         memcpy(s->branch, s->dx, (size_t)(R * C) * sizeof(float));
-        gm_dropout(ctx, s->branch, R * C, c->dropout, dropout_key(drop, l, 0));
+        gm_dropout(ctx, s->branch, m->first_sequence * T * C, R * C, c->dropout, dropout_key(drop, l, 0));
         dbranch = s->branch;
     }
     gm_gate_shape gate = gm_model_gate_shape(c, R);
@@ -588,7 +588,7 @@ static gm_status forward(gm_model *m, const int32_t *tokens, int64_t B, int64_t 
     gm_embedding_fwd(m->ctx, s->x0, tokens, gm_model_weight(m, GM_P_WTE, -1), gm_model_weight(m, GM_P_WPE, -1), B, T, C, offset);
     tap_rows(&t, GM_SITE_EMBED, s->x0, C, C);
     if (drop)
-        gm_dropout(m->ctx, s->x0, R * C, c->dropout, dropout_key(drop, -1, 0));
+        gm_dropout(m->ctx, s->x0, m->first_sequence * T * C, R * C, c->dropout, dropout_key(drop, -1, 0));
     gm_phase_lap(m->clock, GM_PHASE_EMBEDDING);
     const float *x = s->x0;
     for (int64_t l = 0; l < c->layers; l++) {
@@ -602,6 +602,12 @@ static gm_status forward(gm_model *m, const int32_t *tokens, int64_t B, int64_t 
     return GM_OK;
 }
 
+/* Behind this parameter (all that follow it in the arena included) no gradient changes any more. */
+static void grads_final(const gm_model *m, int slot, int layer) {
+    if (m->watch)
+        m->watch->final(m->watch->user, gm_model_grad(m, slot, layer) - m->grads);
+}
+
 /* From dn = gradient of nf to every parameter's gradient but the head's. */
 static gm_status backward(gm_model *m, const int32_t *tokens, int64_t B, int64_t T, uint64_t drop, gm_error *err) {
     const gm_model_config *c = &m->cfg;
@@ -611,10 +617,13 @@ static gm_status backward(gm_model *m, const int32_t *tokens, int64_t B, int64_t
     gm_norm_bwd(m->ctx, s->dx, gm_model_grad(m, GM_P_NORMF_G, -1), gm_model_grad(m, GM_P_NORMF_B, -1), s->dn, s->layers[last].x,
                 gm_model_weight(m, GM_P_NORMF_G, -1), s->nf_mean, s->nf_rstd, R, C, c->rms_norm, s->norm);
     gm_phase_lap(m->clock, GM_PHASE_NORM);
-    for (int64_t l = last; l >= 0; l--)
+    grads_final(m, GM_P_NORMF_G, -1);
+    for (int64_t l = last; l >= 0; l--) {
         GM_TRY(block_backward(m, l, l ? s->layers[l - 1].x : s->x0, B, T, drop, err));
+        grads_final(m, GM_P_NORM1_G, (int)l);
+    }
     if (drop)
-        gm_dropout(m->ctx, s->dx, R * C, c->dropout, dropout_key(drop, -1, 0));
+        gm_dropout(m->ctx, s->dx, m->first_sequence * T * C, R * C, c->dropout, dropout_key(drop, -1, 0));
     gm_embedding_bwd(m->ctx, gm_model_grad(m, GM_P_WTE, -1), gm_model_grad(m, GM_P_WPE, -1), s->dx, tokens, B, T, C, c->position_offset);
     gm_phase_lap(m->clock, GM_PHASE_EMBEDDING);
     return GM_OK;

@@ -147,6 +147,13 @@ static inline void gm_phase_lap(gm_phase_clock *clock, gm_phase phase) {
     clock->last = now;
 }
 
+/* ---- who wants gradients while the backward pass goes on: several ranks, to sum them ------------------------------------------ */
+
+typedef struct gm_grads_watch {
+    void *user;
+    void (*final)(void *user, int64_t from); /* element `from` of the arena and all behind it are final */
+} gm_grads_watch;
+
 /* ---- the model ----------------------------------------------------------------------------------------------------------- */
 
 typedef struct gm_acts gm_acts; /* activation buffers, private to model.c */
@@ -166,10 +173,12 @@ struct gm_model {
     float *own_head;   /* a clone's f32 copy of a tied table, else NULL */
     const float *head; /* [V,C]: the LM head, or the embedding table when tied. Quantized copies point it at the f32 table. */
     gm_acts *acts;
-    const gm_engine *engine; /* NULL: f32 */
-    const gm_tap *resident;  /* of every forward-only pass, before the caller's own tap; NULL: none */
-    gm_phase_clock *clock;   /* NULL: not timed */
-    float *rope;             /* cos/sin table of rope_positions, which grow with the sequences seen */
+    const gm_engine *engine;     /* NULL: f32 */
+    const gm_tap *resident;      /* of every forward-only pass, before the caller's own tap; NULL: none */
+    const gm_grads_watch *watch; /* NULL: nobody */
+    int64_t first_sequence; /* of a training batch, where it is part of a larger one: dropout goes by a sequence's place in the whole */
+    gm_phase_clock *clock;  /* NULL: not timed */
+    float *rope;            /* cos/sin table of rope_positions, which grow with the sequences seen */
     int64_t rope_positions;
     int (*slot_index)[GM_P_COUNT]; /* [layers + 1][slot] -> index into params, -1: absent; row `layers` is for tensors outside blocks */
 };

@@ -1,6 +1,7 @@
 /* context.c -- choosing the kernel table, once per context. */
 #include "context.h"
 #include "gemm.h"
+#include "ghostmax_model.h"
 
 #include <omp.h>
 #include <stdlib.h>
@@ -30,7 +31,8 @@ gm_status gm_ctx_create(gm_ctx **out, const gm_ctx_options *options, gm_error *e
     if (!ctx)
         return gm_fail_memory(err, sizeof *ctx);
     ctx->k = k;
-    ctx->threads = threads ? threads : omp_get_max_threads();
+    ctx->dist = options ? options->dist : NULL;
+    ctx->threads = threads ? threads : ctx->dist && !getenv("OMP_NUM_THREADS") ? gm_dist_threads(ctx->dist) : omp_get_max_threads();
     ctx->plain_gemm = gm_gemm_limit(k->isa);
     *out = ctx;
     return GM_OK;
@@ -46,6 +48,10 @@ const char *gm_ctx_isa(const gm_ctx *ctx) {
 
 const char *gm_ctx_gemm(const gm_ctx *ctx) {
     return ctx->plain_gemm ? "plain" : gm_gemm_provider();
+}
+
+gm_dist *gm_ctx_dist(const gm_ctx *ctx) {
+    return ctx->dist;
 }
 
 int gm_ctx_threads(const gm_ctx *ctx) {

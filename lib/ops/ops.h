@@ -138,8 +138,8 @@ void gm_logits_loss(const gm_ctx *ctx, float *losses, float *logits, const int32
 
 /* y = x + r elementwise (the residual sum); y may be x or r. */
 void gm_add(const gm_ctx *ctx, float *y, const float *x, const float *r, int64_t n);
-/* Inverted dropout in place: element i is kept when gm_rng_uniform(key, i) >= p. Backward = the same call on the gradient. */
-void gm_dropout(const gm_ctx *ctx, float *x, int64_t n, double p, uint64_t key);
+/* Inverted dropout in place: x's element i is kept when gm_rng_uniform(key, first + i) >= p. Backward = the same call on the gradient. */
+void gm_dropout(const gm_ctx *ctx, float *x, int64_t first, int64_t n, double p, uint64_t key);
 
 /* AdamW, decoupled decay: m, v updated; p -= lr (m^ / (sqrt(v^) + eps) + decay p). g is multiplied by grad_scale first. t >= 1. */
 void gm_adamw(const gm_ctx *ctx, float *p, const float *g, float *m, float *v, int64_t n, float grad_scale, double lr, double beta1,

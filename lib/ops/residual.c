@@ -11,9 +11,9 @@ void gm_add(const gm_ctx *ctx, float *y, const float *x, const float *r, int64_t
     }
 }
 
-void gm_dropout(const gm_ctx *ctx, float *x, int64_t n, double p, uint64_t key) {
+void gm_dropout(const gm_ctx *ctx, float *x, int64_t first, int64_t n, double p, uint64_t key) {
     const float keep = (float)(1 / (1 - p));
 #pragma omp parallel for num_threads(ctx->threads) schedule(static) if (n >= GM_PARALLEL_MIN)
     for (int64_t i = 0; i < n; i++)
-        x[i] = gm_rng_uniform(key, (uint64_t)i) >= p ? x[i] * keep : 0;
+        x[i] = gm_rng_uniform(key, (uint64_t)(first + i)) >= p ? x[i] * keep : 0;
 }

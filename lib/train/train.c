@@ -10,8 +10,7 @@
 #include "identity.h"
 #include "jsonl.h"
 #include "model.h"
-#include "ops.h"
-#include "optimizer.h"
+#include "sharing.h"
 #include "surgery.h"
 
 #include <jansson.h>
@@ -87,7 +86,7 @@ static double learning_rate(const gm_train_options *o, int64_t step) {
 
 /* ---- one run */
 
-typedef struct run {
+typedef struct run { /* what stands in the folder is read and written by rank 0 */
     const gm_ctx *ctx;
     const gm_data *data;
     gm_train_options o;
@@ -96,8 +95,8 @@ typedef struct run {
     gm_checkpoints checkpoints;
     json_t *identity;
     gm_model *model;
-    float *moment1, *moment2; /* AdamW's, laid out as the weights */
-    int32_t *x, *y;           /* [batch, context] */
+    gm_sharing sharing;
+    int32_t *x, *y;           /* [this rank's sequences of a step, context] */
     int64_t step, resumed_at; /* steps done */
     double seconds;           /* spent in training steps, over all sessions */
     double loss, grad_norm, lr, val_loss;
@@ -107,17 +106,18 @@ typedef struct run {
     char notice[1200]; /* for the first progress */
 } run;
 
-static void state_entries(run *r, gm_state_entry e[3]) {
+static void state_entries(run *r, const gm_whole_moments *moments, gm_state_entry e[3]) {
     e[0] = (gm_state_entry){"weights", r->model->weights, r->model->param_elements};
-    e[1] = (gm_state_entry){"moment1", r->moment1, r->model->param_elements};
-    e[2] = (gm_state_entry){"moment2", r->moment2, r->model->param_elements};
+    e[1] = (gm_state_entry){"moment1", moments->moment1, r->model->param_elements};
+    e[2] = (gm_state_entry){"moment2", moments->moment2, r->model->param_elements};
 }
 
-/* The log first: it must not lack lines of steps that the checkpoint has behind it. */
-static gm_status state_save(run *r, gm_error *err) {
+static gm_status state_write(run *r, const gm_whole_moments *moments, gm_error *err) {
     gm_state_entry entries[3];
-    state_entries(r, entries);
-    GM_TRY(gm_jsonl_sync(&r->log, err));
+    if (r->sharing.rank > 0)
+        return GM_OK;
+    state_entries(r, moments, entries);
+    GM_TRY(gm_jsonl_sync(&r->log, err)); /* the log first: it must not lack lines of steps that the checkpoint has behind it */
     json_t *scalars =
         json_pack("{s:I, s:f, s:f, s:O}", "step", (json_int_t)r->step, "seconds", r->seconds, "loss", r->loss, "identity", r->identity);
     char *text = scalars ? json_dumps(scalars, JSON_COMPACT) : NULL;
@@ -129,9 +129,21 @@ static gm_status state_save(run *r, gm_error *err) {
     return status;
 }
 
-static gm_status state_load(run *r, const char *path, gm_error *err) {
+static gm_status state_save(run *r, gm_error *err) {
+    gm_whole_moments moments;
+    GM_TRY(gm_sharing_verify(&r->sharing, err));
+    gm_status status = gm_dist_agree(r->sharing.dist, gm_sharing_whole_begin(&r->sharing, &moments, err), err);
+    if (status == GM_OK)
+        status = gm_sharing_collect(&r->sharing, &moments, err);
+    if (status == GM_OK)
+        status = gm_dist_agree(r->sharing.dist, state_write(r, &moments, err), err);
+    gm_sharing_whole_end(&moments);
+    return status;
+}
+
+static gm_status state_read(run *r, const char *path, const gm_whole_moments *moments, gm_error *err) {
     gm_state_entry entries[3];
-    state_entries(r, entries);
+    state_entries(r, moments, entries);
     char *text = NULL;
     GM_TRY(gm_state_read(path, NULL, 0, &text, err));
     json_t *scalars = json_loads(text, 0, NULL);
@@ -147,19 +159,19 @@ static gm_status state_load(run *r, const char *path, gm_error *err) {
     json_decref(scalars);
     GM_TRY(status);
     GM_TRY(gm_state_read(path, entries, 3, NULL, err));
-    r->step = r->resumed_at = step;
+    r->step = step;
     return GM_OK;
 }
 
 /* Goes on from the newest checkpoint that is whole; one that is damaged is passed over, which the first progress says. Where none is whole,
  * the newest one's error. */
-static gm_status resume(run *r, gm_error *err) {
+static gm_status newest_read(run *r, const gm_whole_moments *moments, gm_error *err) {
     gm_status status = GM_OK;
     gm_error newest = {.code = GM_OK};
     char path[1024];
     for (int i = 0; gm_checkpoints_path(path, &r->checkpoints, i); i++) {
         gm_error reason = {.offset = -1};
-        status = state_load(r, path, &reason);
+        status = state_read(r, path, moments, &reason);
         if (status == GM_OK && newest.code != GM_OK)
             snprintf(r->notice, sizeof r->notice, "%s; passed over for the checkpoint before it, of step %lld", newest.msg,
                      (long long)r->step);
@@ -175,47 +187,101 @@ static gm_status resume(run *r, gm_error *err) {
     return status;
 }
 
+/* train.json: the identity alone while the run goes on, with the result at its end. */
+static gm_status record_save(run *r, const gm_train_result *result, gm_error *err) {
+    json_t *record = json_pack("{s:s, s:O}", "schema", "ghostmax.train/1", "identity", r->identity);
+    if (result && record) {
+        json_t *j = json_pack("{s:I, s:I, s:f}", "step", (json_int_t)result->step, "diverged_at", (json_int_t)result->diverged_at,
+                              "tokens_per_s", round(result->tokens_per_s));
+        json_object_set_new(j, "loss", isfinite(result->loss) ? json_real(result->loss) : json_null());
+        json_object_set_new(j, "val_loss", isfinite(result->val_loss) ? json_real(result->val_loss) : json_null());
+        json_object_set_new(record, "result", j);
+    }
+    char *text = record ? json_dumps(record, JSON_INDENT(2)) : NULL;
+    json_decref(record);
+    if (!text)
+        return gm_fail_memory(err, 4096);
+    gm_status status = gm_file_write(r->record_path, text, strlen(text), err);
+    free(text);
+    return status;
+}
+
+/* The state of the last checkpoint, if there is one; else the new model's. */
+static gm_status resume(run *r, gm_error *err) {
+    gm_sharing *s = &r->sharing;
+    gm_whole_moments moments;
+    gm_status status = gm_sharing_whole_begin(s, &moments, err);
+    if (status == GM_OK && s->rank == 0)
+        status = newest_read(r, &moments, err);
+    if (status == GM_OK && s->rank == 0 && !r->step)
+        status = record_save(r, NULL, err);
+    GM_TRY_GOTO(gm_dist_agree(s->dist, status, err));
+    double shared[] = {(double)r->step, r->seconds, r->loss};
+    GM_TRY_GOTO(gm_dist_broadcast(s->dist, shared, sizeof shared, err));
+    GM_TRY_GOTO(gm_sharing_weights(s, err));
+    r->step = r->resumed_at = (int64_t)shared[0];
+    r->seconds = shared[1];
+    r->loss = shared[2];
+    if (r->step > 0)
+        status = gm_sharing_deal(s, &moments, err);
+done:
+    gm_sharing_whole_end(&moments);
+    return status;
+}
+
 /* One step: 1..steps. GM_EDIVERGED leaves the weights as the step before left them. */
 static gm_status train_step(run *r, int64_t step, gm_error *err) {
     const gm_train_options *o = &r->o;
     gm_model *m = r->model;
-    int64_t part = o->batch / o->accumulate, tokens = 0;
-    gm_data_train(r->data, o->seed, (step - 1) * o->batch, o->batch, r->x, r->y);
-    for (int64_t i = 0; i < o->batch * o->context; i++)
-        tokens += r->y[i] >= 0;
-    double loss_sum = 0;
+    int64_t part = o->batch / o->accumulate, first, count;
+    double loss_sum = 0, mine = 0, tokens = 0;
+    gm_sharing_slice(&r->sharing, part, &first, &count);
+    for (int64_t i = 0; i < o->accumulate; i++)
+        gm_data_train(r->data, o->seed, (step - 1) * o->batch + i * part + first, count, r->x + i * count * o->context,
+                      r->y + i * count * o->context);
+    for (int64_t i = 0; i < o->accumulate * count * o->context; i++)
+        mine += r->y[i] >= 0;
+    GM_TRY(gm_dist_add(r->sharing.dist, GM_OK, &mine, &tokens, 1, err));
     uint64_t dropout = gm_rng_key(o->seed, "dropout");
     if (o->from)
         gm_surgery_step(m, o, step);
     gm_model_zero_grads(m);
-    for (int64_t i = 0; i < o->accumulate; i++) {
-        int64_t first = i * part * o->context;
-        GM_TRY(gm_model_accumulate(m, r->x + first, r->y + first, part, o->context, 1.0f / (float)GM_MAX(tokens, 1),
-                                   gm_rng_u64(dropout, (uint64_t)(step * o->accumulate + i)), &loss_sum, err));
+    m->first_sequence = first;
+    gm_status status = GM_OK;
+    for (int64_t i = 0; i < o->accumulate && status == GM_OK; i++) {
+        int64_t at = i * count * o->context;
+        if (i == o->accumulate - 1)
+            gm_sharing_watch(&r->sharing);
+        status = gm_model_accumulate(m, r->x + at, r->y + at, count, o->context, 1.0f / (float)GM_MAX(tokens, 1),
+                                     gm_rng_u64(dropout, (uint64_t)(step * o->accumulate + i)), &loss_sum, err);
     }
-    r->loss = loss_sum / (double)GM_MAX(tokens, 1);
-    r->grad_norm = sqrt(gm_sum_squares(r->ctx, m->grads, m->param_elements));
+    GM_TRY(gm_sharing_gradients(&r->sharing, status, &loss_sum, &r->grad_norm, err));
+    r->loss = loss_sum / GM_MAX(tokens, 1);
     r->lr = learning_rate(o, step);
     if (!isfinite(r->loss) || !isfinite(r->grad_norm))
         return gm_fail(err, GM_EDIVERGED, "the %s became %s at step %lld; lower --lr, lengthen --warmup or set --clip",
                        isfinite(r->loss) ? "gradient" : "loss", isnan(isfinite(r->loss) ? r->grad_norm : r->loss) ? "NaN" : "infinite",
                        (long long)step);
-    gm_optimizer_step(m, r->moment1, r->moment2, o, r->grad_norm, r->lr, step);
-    return GM_OK;
+    return gm_sharing_step(&r->sharing, o, r->grad_norm, r->lr, step, err);
 }
 
-/* Mean loss over the first eval_sequences validation sequences. */
+/* Mean loss over the first eval_sequences validation sequences; the ranks take turns. */
 static gm_status validate(run *r, gm_error *err) {
     const gm_train_options *o = &r->o;
-    int64_t count = gm_data_validation_count(r->data), part = o->batch / o->accumulate;
+    const gm_sharing *s = &r->sharing;
+    int64_t count = gm_data_validation_count(r->data), part = o->batch / o->accumulate / s->ranks;
     count = GM_MIN(count, o->eval_sequences ? o->eval_sequences : count);
     double sum = 0;
-    for (int64_t first = 0; first < count; first += part) {
-        int64_t n = GM_MIN(part, count - first);
-        double mean;
-        gm_data_validation(r->data, first, n, r->x, r->y);
-        GM_TRY(gm_model_loss(r->model, r->x, r->y, n, o->context, &mean, NULL, err));
-        sum += mean * (double)n;
+    for (int64_t turn = 0; turn < count; turn += part * s->ranks) {
+        int64_t first = turn + part * s->rank, n = GM_MIN(part, count - first);
+        gm_status status = GM_OK;
+        double mean = 0, mine = 0;
+        if (n > 0) {
+            gm_data_validation(r->data, first, n, r->x, r->y);
+            status = gm_model_loss(r->model, r->x, r->y, n, o->context, &mean, NULL, err);
+            mine = mean * (double)n;
+        }
+        GM_TRY(gm_dist_add(s->dist, status, &mine, &sum, 1, err));
     }
     r->val_loss = sum / (double)count;
     return GM_OK;
@@ -251,31 +317,12 @@ static gm_status log_step(run *r, double step_seconds, bool measured, gm_error *
     gm_status status = line ? GM_OK : gm_fail_memory(err, 256);
     if (status == GM_OK && measured)
         status = measure(r, line, err);
-    char *text = status == GM_OK ? json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    char *text = status == GM_OK && r->log_open ? json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(line);
     if (text)
         status = gm_jsonl_add(&r->log, text, err);
     free(text);
-    return status;
-}
-
-/* train.json: the identity alone while the run goes on, with the result at its end. */
-static gm_status record_save(run *r, const gm_train_result *result, gm_error *err) {
-    json_t *record = json_pack("{s:s, s:O}", "schema", "ghostmax.train/1", "identity", r->identity);
-    if (result && record) {
-        json_t *j = json_pack("{s:I, s:I, s:f}", "step", (json_int_t)result->step, "diverged_at", (json_int_t)result->diverged_at,
-                              "tokens_per_s", round(result->tokens_per_s));
-        json_object_set_new(j, "loss", isfinite(result->loss) ? json_real(result->loss) : json_null());
-        json_object_set_new(j, "val_loss", isfinite(result->val_loss) ? json_real(result->val_loss) : json_null());
-        json_object_set_new(record, "result", j);
-    }
-    char *text = record ? json_dumps(record, JSON_INDENT(2)) : NULL;
-    json_decref(record);
-    if (!text)
-        return gm_fail_memory(err, 4096);
-    gm_status status = gm_file_write(r->record_path, text, strlen(text), err);
-    free(text);
-    return status;
+    return gm_dist_agree(r->sharing.dist, status, err);
 }
 
 /* What train.json says of this folder: *finished with *result, or unfinished, or (no file) nothing yet: then the files that the run will
@@ -325,18 +372,21 @@ static gm_status run_begin(run *r, const gm_model_config *cfg, gm_error *err) {
     GM_TRY(gm_model_create(&r->model, r->ctx, cfg, o->seed, err));
     if (o->from)
         gm_surgery_weights(r->model, o->from);
-    GM_TRY(gm_model_train_begin(r->model, o->batch / o->accumulate, o->context, err));
-    size_t n = (size_t)r->model->param_elements, tokens = (size_t)(o->batch * o->context);
-    r->moment1 = gm_alloc(n, sizeof(float));
-    r->moment2 = gm_alloc(n, sizeof(float));
+    const int ranks = gm_dist_size(gm_ctx_dist(r->ctx));
+    const int64_t part = (o->batch / o->accumulate + ranks - 1) / ranks, sequences = part * o->accumulate;
+    GM_TRY(gm_model_train_begin(r->model, part, o->context, err));
+    const size_t tokens = (size_t)(sequences * o->context);
     r->x = gm_alloc(tokens, sizeof(int32_t));
     r->y = gm_alloc(tokens, sizeof(int32_t));
-    if (!r->moment1 || !r->moment2 || !r->x || !r->y)
-        return gm_fail_memory(err, 2 * n * sizeof(float) + 2 * tokens * sizeof(int32_t));
-    GM_TRY(resume(r, err));
-    if (!r->step)
-        GM_TRY(record_save(r, NULL, err));
+    if (!r->x || !r->y)
+        return gm_fail_memory(err, 2 * tokens * sizeof(int32_t));
+    return gm_sharing_begin(&r->sharing, gm_ctx_dist(r->ctx), r->model, o, err);
+}
+
+static gm_status log_begin(run *r, gm_error *err) {
     char path[1024];
+    if (r->sharing.rank > 0)
+        return GM_OK;
     GM_TRY(gm_path_join(path, sizeof path, r->folder, "metrics.jsonl", err));
     GM_TRY(gm_jsonl_open(&r->log, path, r->step ? r->step : -1, err));
     r->log_open = true;
@@ -376,7 +426,11 @@ static gm_status run_steps(run *r, gm_train_callback callback, void *user, gm_er
         r->notice[0] = 0;
         if (last)
             break;
-        if (stop || r->step % every == 0 || gm_seconds() - saved_at > checkpoint_seconds) {
+        /* Who asks to stop stops all; it is time to save when rank 0's clock says so. */
+        double wishes[2] = {stop, r->sharing.rank == 0 && gm_seconds() - saved_at > checkpoint_seconds}, asked[2] = {0};
+        GM_TRY(gm_dist_add(r->sharing.dist, GM_OK, wishes, asked, 2, err));
+        stop = asked[0] > 0;
+        if (stop || r->step % every == 0 || asked[1] > 0) {
             GM_TRY(state_save(r, err));
             saved_at = gm_seconds();
         }
@@ -407,18 +461,55 @@ static gm_status model_put(const run *r, gm_error *err) {
 
 /* The model, then the result that says that it is there, then away with the checkpoints. */
 static gm_status run_finish(run *r, const gm_train_result *result, gm_error *err) {
+    if (r->sharing.rank > 0)
+        return GM_OK;
     GM_TRY(result->diverged_at ? tokenizer_put(r, r->folder, err) : model_put(r, err));
     GM_TRY(gm_jsonl_sync(&r->log, err));
     GM_TRY(record_save(r, result, err));
     return gm_checkpoints_remove(&r->checkpoints, err);
 }
 
+/* Is every rank about to train the same? Their options are one command's, but files may differ from machine to machine. */
+static gm_status same_run(run *r, gm_error *err) {
+    char *text = json_dumps(r->identity, JSON_COMPACT);
+    gm_status status = gm_dist_agree(gm_ctx_dist(r->ctx), text ? GM_OK : gm_fail_memory(err, 4096), err);
+    if (status == GM_OK)
+        status = gm_dist_equal(gm_ctx_dist(r->ctx), gm_hash(text, strlen(text), 0), "the model, the data or an option", err);
+    free(text);
+    return status;
+}
+
+/* What the folder says, as rank 0 sees it: nothing yet, an unfinished run, or *finished with its result. */
+static gm_status look_at_folder(run *r, bool *finished, gm_train_result *result, gm_error *err) {
+    gm_dist *d = gm_ctx_dist(r->ctx);
+    gm_status status = GM_OK;
+    *finished = false;
+    if (gm_dist_rank(d) == 0) {
+        status = gm_dir_make(r->folder, err);
+        if (status == GM_OK)
+            status = record_load(r, finished, result, err);
+        if (status == GM_OK && !*finished)
+            status = gm_lock_take(&r->lock, r->folder, err);
+        if (status == GM_OK && r->lock.fd >= 0)
+            status = record_load(r, finished, result, err); /* another one may have been at it until now */
+        if (status == GM_OK && r->lock.fd >= 0)
+            gm_dir_sweep(r->folder);
+        if (status == GM_OK && *finished)
+            gm_checkpoints_remove(&r->checkpoints, NULL); /* what a kill behind the last step left */
+    }
+    GM_TRY(gm_dist_agree(d, status, err));
+    GM_TRY(gm_dist_broadcast(d, finished, sizeof *finished, err));
+    return gm_dist_broadcast(d, result, sizeof *result, err);
+}
+
 gm_status gm_train_run(const gm_ctx *ctx, const gm_model_config *cfg, const gm_data *data, const gm_train_options *options,
                        const char *folder, gm_train_callback callback, void *user, gm_train_result *result, gm_error *err) {
     run r = {.ctx = ctx, .data = data, .o = *options, .folder = folder, .val_loss = NAN, .lock = GM_UNLOCKED};
+    gm_dist *d = gm_ctx_dist(ctx);
     gm_model_config checked = *cfg;
     *result = (gm_train_result){.loss = NAN, .val_loss = NAN};
     GM_TRY(check_options(options, err));
+    GM_TRY(gm_sharing_check(d, options, err));
     GM_TRY(gm_model_config_check(&checked, err));
     if (options->from)
         GM_TRY(gm_surgery_config(&checked, options, err));
@@ -428,7 +519,6 @@ gm_status gm_train_run(const gm_ctx *ctx, const gm_model_config *cfg, const gm_d
         return gm_fail(err, GM_EINVAL, "context is %lld, the model has room for %lld", (long long)options->context,
                        (long long)checked.context);
     GM_TRY(gm_path_join(r.record_path, sizeof r.record_path, folder, "train.json", err));
-    GM_TRY(gm_dir_make(folder, err));
     r.identity = gm_identity_of(&checked, options, gm_data_identity(data));
     if (!r.identity)
         return gm_fail_memory(err, 4096);
@@ -437,17 +527,13 @@ gm_status gm_train_run(const gm_ctx *ctx, const gm_model_config *cfg, const gm_d
 
     bool finished;
     gm_status status = GM_OK;
-    GM_TRY_GOTO(record_load(&r, &finished, result, err));
+    GM_TRY_GOTO(same_run(&r, err));
+    GM_TRY_GOTO(look_at_folder(&r, &finished, result, err));
     if (!finished) {
-        GM_TRY_GOTO(gm_lock_take(&r.lock, folder, err));
-        GM_TRY_GOTO(record_load(&r, &finished, result, err)); /* another one may have been at it until now */
-        gm_dir_sweep(folder);
-    }
-    if (finished) {
-        gm_checkpoints_remove(&r.checkpoints, NULL); /* what a kill behind the last step left */
-    } else {
         checked.bos = gm_data_bos(data) ? GM_BOS_ALWAYS : GM_BOS_NEVER;
-        GM_TRY_GOTO(run_begin(&r, &checked, err));
+        GM_TRY_GOTO(gm_dist_agree(d, run_begin(&r, &checked, err), err));
+        GM_TRY_GOTO(resume(&r, err));
+        GM_TRY_GOTO(gm_dist_agree(d, log_begin(&r, err), err));
         status = run_steps(&r, callback, user, err);
         if (status != GM_OK && status != GM_EDIVERGED)
             goto done;
@@ -456,7 +542,8 @@ gm_status gm_train_run(const gm_ctx *ctx, const gm_model_config *cfg, const gm_d
         result->loss = r.loss;
         result->val_loss = status == GM_EDIVERGED ? NAN : r.val_loss;
         result->tokens_per_s = r.seconds > 0 ? (double)(r.step * options->batch * options->context) / r.seconds : 0;
-        GM_TRY_GOTO(run_finish(&r, result, err));
+        GM_TRY_GOTO(gm_dist_broadcast(d, result, sizeof *result, err)); /* rank 0's speed */
+        GM_TRY_GOTO(gm_dist_agree(d, run_finish(&r, result, err), err));
     }
     if (result->diverged_at)
         status = gm_fail(err, GM_EDIVERGED, "training in '%s' diverged at step %lld; lower --lr, lengthen --warmup or set --clip", folder,
@@ -466,9 +553,8 @@ done:
         gm_jsonl_close(&r.log);
     gm_lock_release(&r.lock);
     json_decref(r.identity);
+    gm_sharing_end(&r.sharing);
     gm_model_free(r.model);
-    gm_free(r.moment1);
-    gm_free(r.moment2);
     gm_free(r.x);
     gm_free(r.y);
     return status;

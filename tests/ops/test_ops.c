@@ -368,7 +368,7 @@ static void test_dropout(void **state) {
     EVERY_ISA(ctx) {
         float *x = values("x", N, 1), *x0 = values("x", N, 1), *y = values("y", N, 1);
         int64_t kept = 0;
-        gm_dropout(ctx, x, N, 0.25, key);
+        gm_dropout(ctx, x, 0, N, 0.25, key);
         for (int64_t i = 0; i < N; i++) {
             bool keep = gm_rng_uniform(key, (uint64_t)i) >= 0.25;
             kept += keep;
@@ -498,7 +498,7 @@ static uint64_t workout(const char *isa, int threads) {
     gm_swiglu_bwd(ctx, h, a, h + R * F, R / 2, F);
     gm_linear_bwd(ctx, y, C, true, w, b, h, 2 * F, x, C, w, R, C, 2 * F);
     gm_norm_bwd(ctx, x, dg, dg + C, y, a, g, mean, rstd, R, C, false, scratch);
-    gm_dropout(ctx, x, R * C, 0.1, 5);
+    gm_dropout(ctx, x, 0, R * C, 0.1, 5);
     gm_add(ctx, y, y, x, R * C);
     gm_head_loss(ctx, losses, x, wte, y, wte, tokens, 0.1f, R, C, V, scratch);
     gm_embedding_bwd(ctx, wte, wte, x, tokens, B, T, C, 0);
