@@ -29,6 +29,9 @@ static const cli_option train_model_options[] = {
     {0}};
 static const cli_option train_out_options[] = {{"out", "DIR", "folder for config.json, model.safetensors, tokenizer.json and metrics.jsonl",
                                                 CLI_TEXT, offsetof(train_args, out), 0, 0, "must be given"},
+                                               {"shard-optimizer", NULL,
+                                                "of several ranks each keeps the optimizer's state of its share of the weights only",
+                                                CLI_FLAG, offsetof(train_args, train.shard_optimizer), 0, 0, NULL},
                                                {0}};
 
 static const cli_group train_groups[] = {{"Model", train_model_options, 0, false},

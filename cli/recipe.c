@@ -37,8 +37,6 @@ const cli_option cli_train_options[] = {
     RATE("eps", eps, 1e-30, 1, "AdamW", NULL),
     RATE("clip", clip, 0, 1e9, "global gradient norm; 0: none", NULL),
     STEPS("accumulate", accumulate, 1, "parts that a batch is computed in", NULL),
-    {"shard-optimizer", NULL, "of several ranks each keeps the optimizer's state of its share of the weights only", CLI_FLAG,
-     offsetof(gm_train_options, shard_optimizer), 0, 0, NULL},
     {"seed", "N", "of initialisation and data order", CLI_SEED, offsetof(gm_train_options, seed), 0, 9e15, NULL},
     STEPS("eval-every", eval_every, 0, "steps between validations; 0: only at the end", "a tenth of --steps"),
     STEPS("log-every", log_every, 0, "steps between lines of metrics.jsonl", NULL),
