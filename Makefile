@@ -7,7 +7,7 @@ CONFIGURE = cmake -S . -DCMAKE_INSTALL_PREFIX=$(PREFIX)
 
 SECONDS ?= 60
 
-.PHONY: all build setup demo test test-interop table install clean format asan ubsan clang fuzz docs help
+.PHONY: all build setup demo test test-interop test-tensorboard table install clean format asan ubsan clang fuzz docs help
 
 all: build ## install what is missing and build build/ghostmax
 
@@ -31,6 +31,10 @@ test: ## install what is missing, build, run every test
 test-interop: build ## our files in llama.cpp, transformers and the like (installs them in build/interop: minutes)
 	@tools/setup.sh --optional interop
 	@tools/run_interop.sh . $(BUILD)
+
+test-tensorboard: build ## event files in the real TensorBoard, which is installed in build/interop
+	@tools/setup.sh --optional interop
+	@tools/run_interop.sh . $(BUILD) tensorboard
 
 table: build ## the longer recorded run of README's table
 	@tools/make_table.sh $(BUILD)/ghostmax
@@ -79,4 +83,4 @@ clean: ## remove what was built
 	@rm -rf $(BUILD) build-asan build-ubsan build-clang build-fuzz
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile

@@ -352,6 +352,7 @@ void gm_train_defaults(gm_train_options *options);
 typedef struct gm_train_progress {
     int64_t step, steps, resumed_at; /* resumed_at: 0 for a fresh run */
     double loss, val_loss /* NaN: not evaluated here */, grad_norm, lr, tokens_per_s, eta_s;
+    double max_inf_norm, avg_kurtosis; /* when last measured (measure_every); NaN: not yet */
     const char *notice; /* once: what whoever runs this should know, as a damaged checkpoint that was passed over; else NULL */
 } gm_train_progress;
 /* Called after every step; return true to stop: the state is saved and GM_ESTOPPED returned. */
@@ -363,7 +364,8 @@ typedef struct gm_train_result {
     int64_t diverged_at;                 /* step of the first non-finite loss, 0: none */
 } gm_train_result;
 
-/* Trains in `folder`: config.json, tokenizer.json, metrics.jsonl, model.safetensors, and the training state beside it. A folder that
+/* Trains in `folder`: config.json, tokenizer.json, metrics.jsonl, event files for TensorBoard, model.safetensors, and the training state
+ * beside it. A folder that
  * holds an unfinished run of the same configuration is continued, bit for bit as if never stopped; of another one: GM_EINVAL, nothing
  * touched; a finished one returns its result at once. Errors: GM_EINVAL (an option), GM_EDIVERGED (*result says when; said again on a
  * rerun), GM_ESTOPPED, GM_EFORMAT (a damaged folder; of checkpoints only where none is whole), GM_EIO (another process trains there, by

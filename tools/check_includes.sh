@@ -38,6 +38,7 @@ find include lib cli bench examples -name '*.[ch]' -o -name '*.def' -o -name '*.
         only["cuda.h"] = only["cuda_runtime.h"] = "lib/cuda/"
         only["immintrin.h"] = only["arm_neon.h"] = only["cpuid.h"] = "lib/kernels/"
         only["dnnl.h"] = only["cblas.h"] = "lib/ops/gemm.c"
+        only["event.pb-c.h"] = only["png.h"] = "lib/io/"
         only["utf8proc.h"] = only["pcre2.h"] = "lib/data/"
     }
     {

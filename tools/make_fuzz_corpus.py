@@ -266,3 +266,44 @@ write("sentencepiece/bad_score.model", sentencepiece([("a", float("nan"), 1)], 2
 write("sentencepiece/bad_twice.model", sentencepiece([("a", -1.0, 1), ("a", -2.0, 1)], 2))
 write("sentencepiece/bad_map.model", sentencepiece(letters, 1, b"\xff\xff\xff\x7fxxxxxxxx\0"))
 write("sentencepiece/bad_type.model", sentencepiece(letters, 3))
+
+# ---- TensorBoard's event files
+
+
+def crc32c(data):
+    crc = 0xffffffff
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
+    crc ^= 0xffffffff
+    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xa282ead8) & 0xffffffff)
+
+
+def event(step, *parts, wall_time=1.5):
+    message = b"\x09" + struct.pack("<d", wall_time) + b"\x10" + varint(step) + b"".join(parts)
+    length = struct.pack("<Q", len(message))
+    return length + crc32c(length) + message + crc32c(message)
+
+
+def doubles(field, *numbers):
+    return b"".join(varint((field + i) << 3 | 1) + struct.pack("<d", x) for i, x in enumerate(numbers))
+
+
+def value(tag, *parts):
+    return run(1, run(1, tag.encode()) + b"".join(parts))
+
+
+head = event(0, run(3, b"brain.Event:2"))
+start = event(3, run(7, b"\x08\x01"))
+loss = value("train/loss", b"\x15" + struct.pack("<f", 2.5))
+histo = run(5, doubles(1, -1.0, 2.0, 3.0, 2.0, 6.0) + run(6, struct.pack("<2d", 0.5, 2.0)) + run(7, struct.pack("<2d", 1.0, 2.0)))
+picture = run(4, b"\x08\x02\x10\x03\x18\x03" + run(4, b"\x89PNG"))
+words = run(8, b"\x08\x07" + run(2, b"") + run(8, b"| a |")) + run(9, run(1, run(1, b"text")))
+write("event_file/scalars.tfevents", head + event(1, run(5, loss)) + start + event(3, run(5, loss + loss)))
+write("event_file/kinds.tfevents", head + event(2, run(5, value("w", histo) + value("p", picture) + value("t", words) + value("?"))))
+write("event_file/empty.tfevents", b"")
+write("event_file/bad_checksum.tfevents", head[:-1] + b"\0")
+write("event_file/bad_length.tfevents", b"\xff" + head[1:])
+write("event_file/bad_cut.tfevents", head + event(1, run(5, loss))[:-5])
+write("event_file/bad_message.tfevents", event(1, b"\x2a\x7f"))

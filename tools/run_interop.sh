@@ -1,10 +1,11 @@
 #!/bin/sh
 # The tests against the real libraries, in a virtual environment of their own: BUILD/interop, or $GHOSTMAX_INTEROP_VENV. What is missing
 # there is installed with pip (llama-cpp-python is compiled: minutes). What cannot be installed is said, and its tests are skipped.
-# Usage: tools/run_interop.sh SOURCE BUILD
+# Usage: tools/run_interop.sh SOURCE BUILD [TEST]    (TEST: only interop_<TEST>.py, and only the package of that name is installed)
 set -u
 source=$1
 build=$2
+only=${3:-}
 venv=${GHOSTMAX_INTEROP_VENV:-$build/interop}
 python=$venv/bin/python
 
@@ -15,6 +16,7 @@ tokenizers tokenizers
 sentencepiece sentencepiece
 gguf gguf
 llama-cpp-python llama_cpp
+tensorboard tensorboard
 torch torch
 transformers transformers'
 
@@ -23,6 +25,7 @@ if [ ! -x "$python" ] && ! python3 -m venv "$venv"; then
     exit 1
 fi
 echo "$packages" | while read -r package module; do
+    [ -z "$only" ] || [ "$package" = "$only" ] || continue
     "$python" -c "import importlib.util, sys; sys.exit(importlib.util.find_spec('$module') is None)" && continue
     echo "interop: installing $package into $venv"
     "$venv/bin/pip" install -q "$package" >"$venv/$package.log" 2>&1 || echo "interop: $package cannot be installed (see $venv/$package.log)"
@@ -30,7 +33,7 @@ done
 
 passed=0 skipped=0 failed=0
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" PYTHONDONTWRITEBYTECODE=1 HF_HUB_OFFLINE=1
-for test in "$source"/tests/interop/interop_*.py; do
+for test in "$source"/tests/interop/interop_${only:-*}.py; do
     name=$(basename "$test" .py)
     echo "== $name"
     "$python" -W ignore "$test" "$source" "$build" 2>"$venv/$name.stderr"

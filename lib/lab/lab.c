@@ -2,6 +2,7 @@
  * Whatever a run gave lies in its own folder before the next begins, so that a killed lab goes on where it was. */
 #include "lab.h"
 
+#include "event_file.h"
 #include "identity.h"
 #include "quant.h"
 
@@ -351,6 +352,15 @@ static gm_status write_text(const char *out, const char *name, const char *text,
     return gm_file_write(path, text, strlen(text), err);
 }
 
+/* The table among the runs' curves, for a TensorBoard that looks at the whole folder. */
+static gm_status write_events(const char *out, const char *table, gm_error *err) {
+    gm_event_file events;
+    GM_TRY(gm_event_file_open(&events, out, -1, err));
+    gm_status status = gm_event_file_add_text(&events, "table", table, err);
+    gm_event_file_close(&events);
+    return status;
+}
+
 static gm_status conclude(lab *l, json_t *config, char **results_json, char **table_md, gm_error *err) {
     const char *out = l->plan.options->out;
     char path[1024];
@@ -367,6 +377,8 @@ static gm_status conclude(lab *l, json_t *config, char **results_json, char **ta
         status = gm_store_write(results, path, err);
     if (status == GM_OK)
         status = write_text(out, "table.md", table.data, err);
+    if (status == GM_OK)
+        status = write_events(out, table.data, err);
     if (status == GM_OK)
         status = gm_path_join(path, sizeof path, out, "report.html", err);
     if (status == GM_OK)

@@ -4,12 +4,13 @@
  * folder:
  *   train.json                 what is trained (its identity), and at the end the result
  *   metrics.jsonl              one line per logged step
+ *   events.out.tfevents.*      the same for TensorBoard, with histograms and pictures
  *   state.safetensors, state-<step>.safetensors   the last checkpoints; removed when the run is finished
  *   config.json, model.safetensors, tokenizer.json   the model, written at the end */
 #include "checkpoints.h"
 #include "identity.h"
-#include "jsonl.h"
 #include "model.h"
+#include "run_log.h"
 #include "sharing.h"
 #include "surgery.h"
 
@@ -100,8 +101,8 @@ typedef struct run { /* what stands in the folder is read and written by rank 0 
     int64_t step, resumed_at; /* steps done */
     double seconds;           /* spent in training steps, over all sessions */
     double loss, grad_norm, lr, val_loss;
-    gm_jsonl log;
-    bool log_open;
+    double max_inf_norm, avg_kurtosis; /* when last measured */
+    gm_run_log log;                    /* closed but on rank 0 */
     gm_lock lock;
     char notice[1200]; /* for the first progress */
 } run;
@@ -117,7 +118,7 @@ static gm_status state_write(run *r, const gm_whole_moments *moments, gm_error *
     if (r->sharing.rank > 0)
         return GM_OK;
     state_entries(r, moments, entries);
-    GM_TRY(gm_jsonl_sync(&r->log, err)); /* the log first: it must not lack lines of steps that the checkpoint has behind it */
+    GM_TRY(gm_run_log_sync(&r->log, err)); /* the log first: it must not lack lines of steps that the checkpoint has behind it */
     json_t *scalars =
         json_pack("{s:I, s:f, s:f, s:O}", "step", (json_int_t)r->step, "seconds", r->seconds, "loss", r->loss, "identity", r->identity);
     char *text = scalars ? json_dumps(scalars, JSON_COMPACT) : NULL;
@@ -305,6 +306,9 @@ static gm_status measure(run *r, json_t *line, gm_error *err) {
         if (value)
             json_object_set(line, fields[i], value);
     }
+    json_t *norm = json_object_get(all, "max_inf_norm"), *kurtosis = json_object_get(all, "avg_kurtosis");
+    r->max_inf_norm = json_is_number(norm) ? json_number_value(norm) : NAN;
+    r->avg_kurtosis = json_is_number(kurtosis) ? json_number_value(kurtosis) : NAN;
     json_decref(all);
     return GM_OK;
 }
@@ -317,11 +321,11 @@ static gm_status log_step(run *r, double step_seconds, bool measured, gm_error *
     gm_status status = line ? GM_OK : gm_fail_memory(err, 256);
     if (status == GM_OK && measured)
         status = measure(r, line, err);
-    char *text = status == GM_OK && r->log_open ? json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    if (status == GM_OK)
+        status = gm_run_log_add(&r->log, line, err);
+    if (status == GM_OK && measured)
+        status = gm_run_log_pictures(&r->log, r->model, r->data, r->step, err);
     json_decref(line);
-    if (text)
-        status = gm_jsonl_add(&r->log, text, err);
-    free(text);
     return gm_dist_agree(r->sharing.dist, status, err);
 }
 
@@ -384,13 +388,10 @@ static gm_status run_begin(run *r, const gm_model_config *cfg, gm_error *err) {
 }
 
 static gm_status log_begin(run *r, gm_error *err) {
-    char path[1024];
     if (r->sharing.rank > 0)
         return GM_OK;
-    GM_TRY(gm_path_join(path, sizeof path, r->folder, "metrics.jsonl", err));
-    GM_TRY(gm_jsonl_open(&r->log, path, r->step ? r->step : -1, err));
-    r->log_open = true;
-    return GM_OK;
+    GM_TRY(gm_run_log_open(&r->log, r->folder, r->step ? r->step : -1, r->o.batch * r->o.context, err));
+    return r->step ? GM_OK : gm_run_log_config(&r->log, r->identity, err);
 }
 
 static gm_status run_steps(run *r, gm_train_callback callback, void *user, gm_error *err) {
@@ -419,6 +420,8 @@ static gm_status run_steps(run *r, gm_train_callback callback, void *user, gm_er
                                       .val_loss = r->val_loss,
                                       .grad_norm = r->grad_norm,
                                       .lr = r->lr,
+                                      .max_inf_norm = r->max_inf_norm,
+                                      .avg_kurtosis = r->avg_kurtosis,
                                       .tokens_per_s = tokens_per_s,
                                       .eta_s = step_seconds * (double)(o->steps - r->step),
                                       .notice = r->notice[0] ? r->notice : NULL};
@@ -464,7 +467,7 @@ static gm_status run_finish(run *r, const gm_train_result *result, gm_error *err
     if (r->sharing.rank > 0)
         return GM_OK;
     GM_TRY(result->diverged_at ? tokenizer_put(r, r->folder, err) : model_put(r, err));
-    GM_TRY(gm_jsonl_sync(&r->log, err));
+    GM_TRY(gm_run_log_sync(&r->log, err));
     GM_TRY(record_save(r, result, err));
     return gm_checkpoints_remove(&r->checkpoints, err);
 }
@@ -504,7 +507,15 @@ static gm_status look_at_folder(run *r, bool *finished, gm_train_result *result,
 
 gm_status gm_train_run(const gm_ctx *ctx, const gm_model_config *cfg, const gm_data *data, const gm_train_options *options,
                        const char *folder, gm_train_callback callback, void *user, gm_train_result *result, gm_error *err) {
-    run r = {.ctx = ctx, .data = data, .o = *options, .folder = folder, .val_loss = NAN, .lock = GM_UNLOCKED};
+    run r = {.ctx = ctx,
+             .data = data,
+             .o = *options,
+             .folder = folder,
+             .val_loss = NAN,
+             .max_inf_norm = NAN,
+             .avg_kurtosis = NAN,
+             .log = GM_RUN_LOG_CLOSED,
+             .lock = GM_UNLOCKED};
     gm_dist *d = gm_ctx_dist(ctx);
     gm_model_config checked = *cfg;
     *result = (gm_train_result){.loss = NAN, .val_loss = NAN};
@@ -549,8 +560,7 @@ gm_status gm_train_run(const gm_ctx *ctx, const gm_model_config *cfg, const gm_d
         status = gm_fail(err, GM_EDIVERGED, "training in '%s' diverged at step %lld; lower --lr, lengthen --warmup or set --clip", folder,
                          (long long)result->diverged_at);
 done:
-    if (r.log_open)
-        gm_jsonl_close(&r.log);
+    gm_run_log_close(&r.log);
     gm_lock_release(&r.lock);
     json_decref(r.identity);
     gm_sharing_end(&r.sharing);
