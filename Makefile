@@ -7,7 +7,7 @@ CONFIGURE = cmake -S . -DCMAKE_INSTALL_PREFIX=$(PREFIX)
 
 SECONDS ?= 60
 
-.PHONY: all build setup demo test test-interop test-tensorboard table install clean format asan ubsan clang fuzz docs help
+.PHONY: all build setup demo test test-interop test-tensorboard table install clean format asan ubsan clang fuzz docs uninstall dist deb test-deb help
 
 all: build ## install what is missing and build build/ghostmax
 
@@ -47,6 +47,21 @@ bench-record: build ## write that record and docs/performance.md's table; on a q
 
 install: build ## program, library, headers, man pages, completion to PREFIX (default /usr/local)
 	@cmake --install $(BUILD) --prefix $(PREFIX)
+	@cp $(BUILD)/install_manifest.txt $(BUILD)/installed.txt
+
+uninstall: ## remove what the last `make install` put down
+	@tools/uninstall.sh $(BUILD)/installed.txt
+
+dist: ## the tarball of the present commit, the same bytes every time
+	@tools/dist.sh $(BUILD)
+
+deb: ## a Debian package of the present commit, built from its tarball
+	@tools/setup.sh build
+	@tools/make_deb.sh $(BUILD) $(JOBS)
+
+test-deb: deb ## installs that package on a clean Debian root and runs it there (as root; minutes)
+	@tools/setup.sh deb
+	@tools/test_deb.sh $(BUILD)
 
 # Sanitizers use the plain C matrix product: no uninstrumented library in the way.
 asan: ## every test under the address sanitizer

@@ -39,7 +39,10 @@ void cli_note(const char *format, ...) __attribute__((format(printf, 1, 2))); /*
 
 gm_status cli_context(gm_ctx **ctx, const cli_common *common, gm_error *err);
 void cli_command_line(char *dst, size_t size); /* this process's, quoted for a shell */
-json_t *cli_json_number(double x);             /* null where it is not finite */
+/* Facts of the build, for --version and info. */
+json_t *cli_build_json(void);
+void cli_print_build(bool json);
+json_t *cli_json_number(double x); /* null where it is not finite */
 /* A result on stdout, indented, with a newline. Frees it. */
 void cli_print_json(json_t *root);
 

@@ -45,12 +45,16 @@ static int show_machine(const cli_command *command, const info_args *args) {
     gm_error err = {0};
     if (cli_context(&ctx, &args->common, &err) != GM_OK)
         return cli_fail(command, &err);
-    if (args->common.json)
-        cli_print_json(json_pack("{s:s, s:s, s:s, s:i, s:s}", "version", GM_VERSION, "isa", gm_ctx_isa(ctx), "gemm", gm_ctx_gemm(ctx),
-                                 "threads", gm_ctx_threads(ctx), "compiler", __VERSION__));
-    else
-        printf("version   %s\nkernels   %s\nproducts  %s\nthreads   %d\ncompiler  %s\n", GM_VERSION, gm_ctx_isa(ctx), gm_ctx_gemm(ctx),
-               gm_ctx_threads(ctx), __VERSION__);
+    if (args->common.json) {
+        json_t *facts = cli_build_json();
+        json_object_set_new(facts, "isa", json_string(gm_ctx_isa(ctx)));
+        json_object_set_new(facts, "gemm", json_string(gm_ctx_gemm(ctx)));
+        json_object_set_new(facts, "threads", json_integer(gm_ctx_threads(ctx)));
+        cli_print_json(facts);
+    } else {
+        cli_print_build(false);
+        printf("\nin use here\nkernels   %s\nproducts  %s\nthreads   %d\n", gm_ctx_isa(ctx), gm_ctx_gemm(ctx), gm_ctx_threads(ctx));
+    }
     gm_ctx_free(ctx);
     return CLI_DONE;
 }

@@ -68,6 +68,43 @@ void cli_print_json(json_t *root) {
     json_decref(root);
 }
 
+/* ---- the build ------------------------------------------------------------------------------------------------------------- */
+
+json_t *cli_build_json(void) {
+    gm_build_facts build = gm_build();
+    json_t *built = json_array(), *available = json_array();
+    const char *isa;
+    bool here;
+    for (int i = 0; (isa = gm_isa_list(i, &here)); i++) {
+        json_array_append_new(built, json_string(isa));
+        if (here)
+            json_array_append_new(available, json_string(isa));
+    }
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:o}", "version", build.version, "commit", build.commit, "compiler", build.compiler,
+                     "gemm", build.gemm, "mpi", build.mpi, "isa_built", built, "isa_available", available);
+}
+
+static void print_words(json_t *words) {
+    size_t i;
+    json_t *word;
+    json_array_foreach(words, i, word) printf(" %s", json_string_value(word));
+}
+
+void cli_print_build(bool json) {
+    json_t *facts = cli_build_json();
+    gm_build_facts build = gm_build();
+    if (json) {
+        cli_print_json(facts);
+        return;
+    }
+    printf("ghostmax %s\ncommit    %s\nkernels  ", build.version, *build.commit ? build.commit : "unknown: not built in a checkout");
+    print_words(json_object_get(facts, "isa_built"));
+    printf("\nrunnable ");
+    print_words(json_object_get(facts, "isa_available"));
+    printf("\nproducts  %s\nMPI       %s\ncompiler  %s\n", build.gemm, *build.mpi ? build.mpi : "none", build.compiler);
+    json_decref(facts);
+}
+
 /* ---- which command -------------------------------------------------------------------------------------------------------- */
 
 const cli_command *cli_command_list(int index) {
@@ -109,16 +146,25 @@ static int run_command(const cli_command *command, int argc, char **argv) {
     return code;
 }
 
+/* `--version [--json]`: facts of the build; what of the machine belongs to them is which kernels it can run. */
+static int print_version(int argc, char **argv) {
+    bool json = argc == 1 && strcmp(argv[0], "--json") == 0;
+    if (argc > 0 && !json) {
+        cli_error("", "--version takes nothing but --json, not '%s'", argv[strcmp(argv[0], "--json") == 0]);
+        return CLI_USAGE;
+    }
+    cli_print_build(json);
+    return CLI_DONE;
+}
+
 static int dispatch(int argc, char **argv) {
     const char *word = argc > 1 ? argv[1] : "";
     if (!*word) {
         cli_manual_program(&(cli_page){.out = stderr});
         return CLI_USAGE;
     }
-    if (strcmp(word, "--version") == 0) {
-        printf("ghostmax %s\n", GM_VERSION);
-        return CLI_DONE;
-    }
+    if (strcmp(word, "--version") == 0)
+        return print_version(argc - 2, argv + 2);
     if (strcmp(word, "-h") == 0 || strcmp(word, "--help") == 0) {
         cli_manual_program(&(cli_page){.out = stdout});
         return CLI_DONE;

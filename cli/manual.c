@@ -75,7 +75,8 @@ void cli_manual_program(cli_page *page) {
     part(page, "Commands");
     for (int i = 0; (command = cli_command_list(i)); i++)
         cli_page_entry(page, command->name, command->summary);
-    cli_page_text(page, "`ghostmax <command> --help` has the options, their defaults and a worked example.");
+    cli_page_text(page, "`ghostmax <command> --help` has the options, their defaults and a worked example. "
+                        "`ghostmax --version [--json]` says what this build is.");
     if (page->format == CLI_MAN)
         cli_page_section(page, "Exit status");
     cli_page_text(page, exit_codes);

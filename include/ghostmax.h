@@ -20,9 +20,21 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+/* What stands here is what the shared library exports. */
+#pragma GCC visibility push(default)
 
 #define GM_VERSION "0.1.0"
 #define GM_VERSION_DATE "2026-11-27"
+
+/* What the library was built from and with; the texts are constants. Test: tests/cli/cli_usage.py */
+typedef struct gm_build_facts {
+    const char *version;  /* GM_VERSION as it was then */
+    const char *commit;   /* "932ab14", with "-dirty" behind it where files had been changed; "" outside a checkout and its tarballs */
+    const char *compiler; /* "gcc 12.2.0" */
+    const char *gemm;     /* the matrix product's provider: "onednn 2.6", "openblas", "plain" */
+    const char *mpi;      /* "MPI 3.1"; "": without */
+} gm_build_facts;
+gm_build_facts gm_build(void);
 
 /* ---- errors ---------------------------------------------------------------------------------------------------- */
 
@@ -187,6 +199,7 @@ gm_quant_grid gm_quant_asymmetric(int bits, float lo, float hi);
 /* gm_quant_simulate -- y = scale * (clamp(round(x / scale) + zero) - zero). y may equal x. NaN stays NaN. */
 void gm_quant_simulate(const gm_ctx *ctx, float *y, const float *x, int64_t n, gm_quant_grid grid);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

@@ -10,6 +10,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 /* ---- variants: `name[:key=value,...][+name...]` --------------------------------------------------------------------- */
 
@@ -665,6 +666,7 @@ typedef bool (*gm_bench_callback)(void *user, const gm_bench_line *line);
 gm_status gm_bench_run(const gm_ctx *ctx, const gm_bench_options *options, gm_bench_callback callback, void *user, char **json,
                        gm_error *err);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

@@ -56,18 +56,18 @@ gm_event_value gm_event_of_histogram(const char *tag, const gm_histogram *h, dou
 
 /* Room for one value's message and all its parts: what it does not use costs nothing. */
 typedef struct value_parts {
-    Tb__Summary__Value value;
-    Tb__Summary__Image image;
-    Tb__Histogram histogram;
-    Tb__Metadata metadata;
-    Tb__Metadata__Plugin plugin;
-    Tb__Tensor tensor;
-    Tb__Shape shape;
+    GmTb__Summary__Value value;
+    GmTb__Summary__Image image;
+    GmTb__Histogram histogram;
+    GmTb__Metadata metadata;
+    GmTb__Metadata__Plugin plugin;
+    GmTb__Tensor tensor;
+    GmTb__Shape shape;
     ProtobufCBinaryData text;
 } value_parts;
 
 static void fill_value(value_parts *p, const gm_event_value *v) {
-    tb__summary__value__init(&p->value);
+    gm_tb__summary__value__init(&p->value);
     p->value.tag = (char *)v->tag;
     switch (v->kind) {
     case GM_EVENT_SCALAR:
@@ -75,7 +75,7 @@ static void fill_value(value_parts *p, const gm_event_value *v) {
         p->value.simple_value = v->scalar;
         break;
     case GM_EVENT_HISTOGRAM:
-        tb__histogram__init(&p->histogram);
+        gm_tb__histogram__init(&p->histogram);
         p->value.histo = &p->histogram;
         p->histogram.has_min = p->histogram.has_max = p->histogram.has_num = p->histogram.has_sum = p->histogram.has_sum_squares = true;
         p->histogram.min = v->min;
@@ -88,7 +88,7 @@ static void fill_value(value_parts *p, const gm_event_value *v) {
         p->histogram.n_bucket_limit = p->histogram.n_bucket = (size_t)v->buckets;
         break;
     case GM_EVENT_IMAGE:
-        tb__summary__image__init(&p->image);
+        gm_tb__summary__image__init(&p->image);
         p->value.image = &p->image;
         p->image.has_width = p->image.has_height = p->image.has_colorspace = p->image.has_encoded = true;
         p->image.width = v->width;
@@ -97,10 +97,10 @@ static void fill_value(value_parts *p, const gm_event_value *v) {
         p->image.encoded = (ProtobufCBinaryData){v->size, (uint8_t *)v->bytes};
         break;
     case GM_EVENT_TEXT:
-        tb__metadata__init(&p->metadata);
-        tb__metadata__plugin__init(&p->plugin);
-        tb__tensor__init(&p->tensor);
-        tb__shape__init(&p->shape);
+        gm_tb__metadata__init(&p->metadata);
+        gm_tb__metadata__plugin__init(&p->plugin);
+        gm_tb__tensor__init(&p->tensor);
+        gm_tb__shape__init(&p->shape);
         p->value.metadata = &p->metadata;
         p->metadata.plugin_data = &p->plugin;
         p->plugin.plugin_name = (char *)"text";
@@ -117,14 +117,14 @@ static void fill_value(value_parts *p, const gm_event_value *v) {
     }
 }
 
-static gm_event_value read_value(const Tb__Summary__Value *theirs) {
+static gm_event_value read_value(const GmTb__Summary__Value *theirs) {
     gm_event_value v = {.tag = theirs->tag ? theirs->tag : ""};
-    const Tb__Metadata__Plugin *plugin = theirs->metadata ? theirs->metadata->plugin_data : NULL;
+    const GmTb__Metadata__Plugin *plugin = theirs->metadata ? theirs->metadata->plugin_data : NULL;
     if (theirs->has_simple_value) {
         v.kind = GM_EVENT_SCALAR;
         v.scalar = theirs->simple_value;
     } else if (theirs->histo && theirs->histo->n_bucket == theirs->histo->n_bucket_limit) {
-        const Tb__Histogram *h = theirs->histo;
+        const GmTb__Histogram *h = theirs->histo;
         v.kind = GM_EVENT_HISTOGRAM;
         v.min = h->min;
         v.max = h->max;
@@ -152,18 +152,18 @@ static gm_event_value read_value(const Tb__Summary__Value *theirs) {
 /* ---- records */
 
 gm_status gm_event_pack(uint8_t **bytes, size_t *size, const gm_event *event, gm_error *err) {
-    Tb__Event message = TB__EVENT__INIT;
-    Tb__Summary summary = TB__SUMMARY__INIT;
-    Tb__SessionLog session = TB__SESSION_LOG__INIT;
+    GmTb__Event message = GM_TB__EVENT__INIT;
+    GmTb__Summary summary = GM_TB__SUMMARY__INIT;
+    GmTb__SessionLog session = GM_TB__SESSION_LOG__INIT;
     value_parts *parts = calloc((size_t)event->count + 1, sizeof *parts);
-    Tb__Summary__Value **values = calloc((size_t)event->count + 1, sizeof *values);
+    GmTb__Summary__Value **values = calloc((size_t)event->count + 1, sizeof *values);
     message.has_wall_time = true;
     message.wall_time = event->wall_time;
     message.has_step = event->step != 0;
     message.step = event->step;
     message.file_version = *event->file_version ? (char *)event->file_version : NULL;
     session.has_status = true;
-    session.status = TB__SESSION_LOG__STATUS__START;
+    session.status = GM_TB__SESSION_LOG__STATUS__START;
     message.session_log = event->session_start ? &session : NULL;
     for (int i = 0; parts && values && i < event->count; i++) {
         fill_value(&parts[i], &event->values[i]);
@@ -175,14 +175,14 @@ gm_status gm_event_pack(uint8_t **bytes, size_t *size, const gm_event *event, gm
     *bytes = NULL;
     *size = 0;
     if (parts && values) {
-        uint64_t length = tb__event__get_packed_size(&message);
+        uint64_t length = gm_tb__event__get_packed_size(&message);
         *size = HEAD + (size_t)length + TAIL;
         *bytes = malloc(*size);
         if (*bytes) {
             memcpy(*bytes, &length, sizeof length);
             uint32_t crc = masked_crc(*bytes, sizeof length);
             memcpy(*bytes + sizeof length, &crc, sizeof crc);
-            tb__event__pack(&message, *bytes + HEAD);
+            gm_tb__event__pack(&message, *bytes + HEAD);
             crc = masked_crc(*bytes + HEAD, (size_t)length);
             memcpy(*bytes + HEAD + length, &crc, sizeof crc);
         }
@@ -211,14 +211,14 @@ gm_status gm_event_next(gm_event_reader *r, gm_event *event, bool *more, gm_erro
         return GM_OK;
     if (masked_crc(record + HEAD, (size_t)length) != word_at(record + HEAD + length))
         return damaged(r, r->at + HEAD, "a record has the wrong checksum", err);
-    Tb__Event *message = tb__event__unpack(NULL, (size_t)length, record + HEAD);
+    GmTb__Event *message = gm_tb__event__unpack(NULL, (size_t)length, record + HEAD);
     if (!message)
         return damaged(r, r->at + HEAD, "a record is no event", err);
     event->message = message;
     event->wall_time = message->wall_time;
     event->step = message->step;
     event->file_version = message->file_version ? message->file_version : "";
-    event->session_start = message->session_log && message->session_log->status == TB__SESSION_LOG__STATUS__START;
+    event->session_start = message->session_log && message->session_log->status == GM_TB__SESSION_LOG__STATUS__START;
     event->count = message->summary ? (int)message->summary->n_value : 0;
     event->values = calloc((size_t)event->count + 1, sizeof *event->values);
     if (!event->values) {
@@ -234,7 +234,7 @@ gm_status gm_event_next(gm_event_reader *r, gm_event *event, bool *more, gm_erro
 
 void gm_event_free(gm_event *event) {
     if (event->message)
-        tb__event__free_unpacked(event->message, NULL);
+        gm_tb__event__free_unpacked(event->message, NULL);
     free(event->values);
     *event = (gm_event){.file_version = ""};
 }

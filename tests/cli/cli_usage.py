@@ -1,8 +1,10 @@
 """Help, unknown words, values out of range, numbers of `explain`, a full stdout."""
 import json
 import math
+import os
 import re
 import subprocess
+import sys
 
 from program import Case, main
 
@@ -82,6 +84,21 @@ class Usage(Case):
         done = self.run_program("info", "--presets", stdout=reader.stdin)
         reader.stdin.close()
         self.assertEqual(done.returncode, 1)
+
+    def test_version(self):
+        facts = json.loads(self.ok("--version", "--json"))
+        with open(os.path.join(sys.argv[1], "include", "ghostmax.h")) as f:
+            version = re.search(r'#define GM_VERSION "([0-9.]+)"', f.read()).group(1)
+        self.assertEqual(facts["version"], version)
+        self.assertTrue(self.ok("--version").startswith(f"ghostmax {version}\n"))
+        self.assertRegex(facts["compiler"], r"^(gcc|clang) \d+\.\d+")
+        self.assertEqual(facts["isa_built"][0], "ref")
+        self.assertEqual(facts["isa_available"], facts["isa_built"][:len(facts["isa_available"])])
+        self.assertTrue(facts["gemm"].startswith(("onednn", "openblas", "plain")))
+        self.assertRegex(facts["commit"], r"^([0-9a-f]{7,}(-dirty)?)?$")
+        self.assertIn("commit", json.loads(self.ok("info", "--json")))
+        self.fails(2, ["--json", "'x'"], "--version", "x")
+        self.fails(2, ["--json", "'--jason'"], "--version", "--jason")
 
     def test_isa(self):
         self.assertEqual(json.loads(self.ok("info", "--json", "--isa", "ref"))["isa"], "ref")

@@ -1,15 +1,43 @@
 #!/bin/sh
-# What `make install` puts down is enough: the installed program runs, and the example builds from the installed headers, library and
-# pkg-config file alone.
+# What `make install` puts down is enough: the installed program runs; an example builds from the installed headers and libraries alone, by
+# pkg-config and by find_package, shared and static; and `make uninstall` leaves nothing.
 # Usage: install.sh SOURCE_DIR BUILD_DIR [EXTRA_FLAGS]
 set -eu
-prefix=$2/install-test
-rm -rf "$prefix"
-cmake --install "$2" --prefix "$prefix" >/dev/null
-export PKG_CONFIG_PATH="$prefix/lib/pkgconfig"
-cd "$prefix"
-cc "$1/examples/softmax1_attention.c" $(pkg-config --cflags --libs ghostmax) ${3:-} -o example
-./example
+source=$1
+build=$2
+flags=${3-}
+root=$(mktemp -d)
+trap 'rm -rf "$root"' EXIT
+prefix=$root/opt/ghostmax
+cmake --install "$build" --prefix "$prefix" >/dev/null
+cd "$root"
+libs=$(dirname "$(find "$prefix" -name libghostmax.a)")
+export PKG_CONFIG_PATH="$libs/pkgconfig" LD_LIBRARY_PATH="$libs"
+example=$source/examples/softmax1_attention.c
+
+cc "$example" $(pkg-config --cflags --libs ghostmax) $flags -o shared
+./shared >shared.out
+grep -q '^softmax1 ' shared.out
+cc "$example" $(pkg-config --cflags --libs --static ghostmax | sed 's,-lghostmax,-l:libghostmax.a,') $flags -o static
+env -u LD_LIBRARY_PATH ./static | cmp - shared.out
+
+cmake -S "$source/tests/project/consumer" -B consumer -DSOURCE="$example" -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE_C_FLAGS="$flags" >consumer.log 2>&1 &&
+    cmake --build consumer >>consumer.log 2>&1 || {
+    cat consumer.log
+    exit 1
+}
+for program in consumer/with_ghostmax consumer/with_static; do
+    ./$program | cmp - shared.out
+done
+
 "$prefix/bin/ghostmax" --version
-cd /
-rm -rf "$prefix"
+for file in man/man1/ghostmax.1 man/man1/ghostmax-lab.1 bash-completion/completions/ghostmax zsh/site-functions/_ghostmax \
+    fish/vendor_completions.d/ghostmax.fish; do
+    [ -s "$prefix/share/$file" ]
+done
+
+# DESTDIR goes before the prefix, and what was installed is removed again.
+DESTDIR=$root/stage cmake --install "$build" --prefix /usr >/dev/null
+[ -x stage/usr/bin/ghostmax ]
+DESTDIR=$root/stage "$source/tools/uninstall.sh" "$build/install_manifest.txt"
+[ -z "$(find stage -type f -o -type l -o -name ghostmax)" ]
