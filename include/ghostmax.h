@@ -133,6 +133,9 @@ typedef struct gm_attention_shape {
     /* element (b,t,h,d) of q is q[b*q_batch + t*q_row + h*D + d]; likewise o; of k, v with their own strides, heads kv_head apart.
      * All zero: contiguous [B,T,H,D] and [B,S,KV,D]. Gradients use the strides of what they are gradients of. */
     int64_t q_batch, q_row, kv_batch, kv_row, kv_head, o_batch, o_row;
+    /* k alone (forward only): a head's keys stand in panels of 32, so that one query reads them in order and 32 keys at once: key (s,d) at
+     * k[b*kv_batch + h*kv_head + (s/32*D + d)*32 + s%32], with room for whole panels. kv_head must be given */
+    bool key_panels;
 } gm_attention_shape;
 
 /* gm_attention_fwd -- o = sum_j w_j v_j for every query and head, tiled: no T x S buffer.

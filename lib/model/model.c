@@ -124,8 +124,9 @@ gm_attention_shape gm_model_attention_shape(const gm_model_config *c, const gm_k
     if (cache) {
         shape.S = cache->length + T;
         shape.kv_row = c->head_dim;
-        shape.kv_head = cache->capacity * c->head_dim;
+        shape.kv_head = gm_kv_cache_head(c, cache->capacity);
         shape.kv_batch = 2 * c->kv_heads * shape.kv_head;
+        shape.key_panels = true;
     }
     return shape;
 }
@@ -363,18 +364,6 @@ static uint64_t dropout_key(uint64_t key, int64_t layer, int branch) {
 static void block_linear(const gm_model *m, int64_t l, int weight, int bias, float *y, int64_t ys, const float *x, int64_t xs, int64_t R) {
     const gm_param *w = &m->params[m->slot_index[l][weight]];
     gm_linear_fwd(m->ctx, y, ys, x, xs, gm_model_weight(m, weight, (int)l), gm_model_weight(m, bias, (int)l), R, w->cols, w->rows);
-}
-
-/* Puts the batch's keys and values (k's rows hold both) behind the cached ones; k and v are all of them on return. */
-void gm_kv_cache_append(const gm_model_config *c, const gm_kv_cache *cache, int64_t l, const float **k, const float **v, int64_t T) {
-    const int64_t KV = c->kv_heads, D = c->head_dim, QKV = qkv_width(c), head = cache->capacity * D;
-    float *layer = (float *)cache->memory + l * 2 * KV * head;
-    for (int64_t i = 0; i < 2 * KV; i++) { /* heads of k, then of v: in the row one behind the other */
-        for (int64_t t = 0; t < T; t++)
-            memcpy(layer + i * head + (cache->length + t) * D, *k + t * QKV + i * D, (size_t)D * sizeof(float));
-    }
-    *k = layer;
-    *v = layer + KV * head;
 }
 
 /* The block's learned sink logits, NULL without. */

@@ -240,7 +240,10 @@ gm_status gm_model_decode(gm_model *m, const int32_t *tokens, int64_t T, gm_kv_c
 gm_attention_shape gm_model_attention_shape(const gm_model_config *c, const gm_kv_cache *cache, int64_t B, int64_t T);
 gm_gate_shape gm_model_gate_shape(const gm_model_config *c, int64_t R);
 int64_t gm_model_gate_width(const gm_model_config *c); /* 0 without a gate */
-/* Puts T positions' keys and values (k's rows hold both) behind the cached ones, in f32; k and v are all of them on return. */
+/* The f32 cache of a block: its heads' keys in panels (gm_attention_shape.key_panels), then their values; a head takes gm_kv_cache_head
+ * floats. append puts T positions' keys and values (k's rows hold both) behind the cached ones; k and v are all of them on return. */
+int64_t gm_kv_cache_head(const gm_model_config *c, int64_t capacity);
+size_t gm_kv_cache_bytes(const gm_model_config *c, int64_t capacity); /* of all blocks */
 void gm_kv_cache_append(const gm_model_config *c, const gm_kv_cache *cache, int64_t layer, const float **k, const float **v, int64_t T);
 
 /* Training: allocate gradients and the saved activations for B x T once. Then per step: zero, one or more accumulate calls. */

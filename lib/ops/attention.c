@@ -17,8 +17,8 @@
  * Tasks are outputs: (b, h, tile) forward, (b, key/value head) backward, whose query heads and tiles follow in order: the same bits for
  * any number of threads. */
 #include "norm_check.h"
+#include "parallel.h"
 
-#include <omp.h>
 #include <string.h>
 
 enum { KEYS = 64 }; /* keys per product block: K, V and the scores of a block stay in the first-level cache */
@@ -27,7 +27,7 @@ enum { KEYS = 64 }; /* keys per product block: K, V and the scores of a block st
 typedef struct layout {
     int64_t B, T, S, H, KV, D, q_batch, q_row, kv_batch, kv_row, kv_head, o_batch, o_row;
     float scale;
-    bool causal;
+    bool causal, key_panels;
     int64_t window;
 } layout;
 
@@ -45,6 +45,7 @@ static gm_status layout_of(layout *l, const gm_attention_shape *s, gm_error *err
     *l = (layout){.B = s->B, .T = s->T, .S = s->S, .H = s->H, .KV = s->KV, .D = s->D};
     l->scale = s->scale != 0 ? s->scale : (float)(1 / sqrt((double)s->D));
     l->causal = s->causal;
+    l->key_panels = s->key_panels;
     l->window = s->window;
     l->q_row = s->q_row ? s->q_row : s->H * s->D;
     l->kv_row = s->kv_row ? s->kv_row : s->KV * s->D;
@@ -53,6 +54,8 @@ static gm_status layout_of(layout *l, const gm_attention_shape *s, gm_error *err
     l->q_batch = s->q_batch ? s->q_batch : s->T * l->q_row;
     l->kv_batch = s->kv_batch ? s->kv_batch : s->S * l->kv_row;
     l->o_batch = s->o_batch ? s->o_batch : s->T * l->o_row;
+    if (s->key_panels && !s->kv_head)
+        return gm_fail(err, GM_EINVAL, "attention: keys in panels need kv_head, how far a head's are apart");
     if (l->q_row < s->H * s->D || l->kv_row < (s->kv_head ? s->D : s->KV * s->D) || l->o_row < s->H * s->D)
         return gm_fail(err, GM_EINVAL, "attention: a row stride (q %lld, kv %lld, o %lld) is shorter than its heads", (long long)l->q_row,
                        (long long)l->kv_row, (long long)l->o_row);
@@ -81,6 +84,8 @@ static tile tile_at(const layout *l, int64_t t) {
         x.high = GM_MIN(GM_MAX(x.first + x.count, 0), l->S);
     if (l->window)
         x.low = GM_MIN(GM_MAX(x.first - l->window + 1, 0), x.high);
+    if (l->key_panels)
+        x.low -= x.low % GM_LANES;
     return x;
 }
 
@@ -122,7 +127,13 @@ static void fwd_tile(const gm_kernels *k, const layout *l, const tile *x, float 
     float *qt = work, *s = work + GM_LANES * l->D, sinks[GM_LANES], lses[GM_LANES];
     int64_t n = x->high - x->low, lanes = lanes_of(x->count);
     k->f32_lanes_pack(qt, q, l->q_row, x->count, l->D, l->scale);
-    k->f32_mm(s, GM_LANES, key + x->low * l->kv_row, l->kv_row, 1, qt, GM_LANES, n, lanes, l->D, false);
+    if (l->key_panels) {
+        for (int64_t j = 0; j < n; j += GM_LANES)
+            k->f32_mm(s + j * GM_LANES, GM_LANES, key + (x->low + j) * l->D, 1, GM_LANES, qt, GM_LANES, GM_MIN(GM_LANES, n - j), lanes,
+                      l->D, false);
+    } else {
+        k->f32_mm(s, GM_LANES, key + x->low * l->kv_row, l->kv_row, 1, qt, GM_LANES, n, lanes, l->D, false);
+    }
     mask(l, x, s, x->low, x->high);
     for (int i = 0; i < GM_LANES; i++)
         sinks[i] = sink;
@@ -136,6 +147,55 @@ static void fwd_tile(const gm_kernels *k, const layout *l, const tile *x, float 
         memcpy(lse, lses, (size_t)x->count * sizeof *lse);
 }
 
+/* The one query of heads first .. first + count - 1, a lane each, over keys in panels. A score is the same sum as in fwd_tile. */
+static void decode_heads(const gm_kernels *k, const layout *l, float *o, float *lse, const float *q, const float *key, const float *value,
+                         const float *sinks, gm_norm norm, int64_t first, int64_t count, float *work) {
+    const tile x = tile_at(l, 0);
+    const int64_t D = l->D, group = l->H / l->KV, n = x.high - x.low, lanes = lanes_of(count);
+    float *qs = work, *s = work + GM_LANES * D, row[GM_LANES * GM_LANES], sink[GM_LANES], lses[GM_LANES];
+    for (int64_t i = 0; i < count * D; i++)
+        qs[i] = l->scale * q[first * D + i];
+    for (int64_t i = 0; i < lanes; i++)
+        sink[i] = sinks && i < count ? sinks[first + i] : norm.sink;
+    for (int64_t i = 0, m; i < count; i += m) { /* m query heads with the same keys */
+        const float *head = key + (first + i) / group * l->kv_head;
+        m = GM_MIN(group - (first + i) % group, count - i);
+        for (int64_t j = 0; j < n; j += GM_LANES) {
+            k->f32_mm(row, GM_LANES, qs + i * D, D, 1, head + (x.low + j) * D, GM_LANES, m, GM_LANES, D, false);
+            for (int64_t t = 0; t < GM_MIN(GM_LANES, n - j); t++) {
+                for (int64_t e = 0; e < m; e++)
+                    s[(j + t) * GM_LANES + i + e] = row[e * GM_LANES + t];
+            }
+        }
+    }
+    for (int64_t j = 0; count < lanes && j < n; j++)
+        memset(s + j * GM_LANES + count, 0, (size_t)(lanes - count) * sizeof *s);
+    mask(l, &x, s, x.low, x.high);
+    k->f32_lanes_fwd(s, n, lanes, sink, norm.clip_a, norm.clip_c, lses);
+    for (int64_t i = 0, m; i < count; i += m) {
+        const float *head = value + (first + i) / group * l->kv_head + x.low * l->kv_row;
+        m = GM_MIN(group - (first + i) % group, count - i);
+        if (n == 0)
+            zero_rows(o + (first + i) * D, D, m, D);
+        for (int64_t j = 0; j < n; j += KEYS)
+            k->f32_mm(o + (first + i) * D, D, s + j * GM_LANES + i, 1, GM_LANES, head + j * l->kv_row, l->kv_row, m, D, GM_MIN(KEYS, n - j),
+                      j > 0);
+    }
+    if (lse)
+        memcpy(lse + first, lses, (size_t)count * sizeof *lse);
+}
+
+static void decode(const gm_ctx *ctx, const layout *l, float *o, float *lse, const float *q, const float *key, const float *value,
+                   const float *sinks, gm_norm norm, float *scratch, size_t step) {
+    const int64_t each = GM_MIN(16, (l->H + ctx->threads - 1) / ctx->threads), parts = (l->H + each - 1) / each;
+#pragma omp parallel for schedule(static) num_threads(ctx->threads) if (l->B * l->H * l->S * l->D >= GM_PARALLEL_MIN)
+    for (int64_t task = 0; task < l->B * parts; task++) {
+        const int64_t b = task / parts, first = task % parts * each, kv = b * l->kv_batch;
+        decode_heads(ctx->k, l, o + b * l->o_batch, lse ? lse + b * l->H : NULL, q + b * l->q_batch, key + kv, value + kv, sinks, norm,
+                     first, GM_MIN(each, l->H - first), scratch + (size_t)omp_get_thread_num() * step);
+    }
+}
+
 gm_status gm_attention_fwd(const gm_ctx *ctx, float *o, float *lse, const float *q, const float *k, const float *v, const float *sinks,
                            gm_norm norm, const gm_attention_shape *shape, void *scratch, gm_error *err) {
     layout l;
@@ -147,6 +207,10 @@ gm_status gm_attention_fwd(const gm_ctx *ctx, float *o, float *lse, const float 
         return gm_fail(err, GM_EINVAL, "attention: o, q, k, v and scratch must not be NULL");
     const int64_t tiles = (l.T + GM_LANES - 1) / GM_LANES, tasks = l.B * l.H * tiles;
     const size_t step = thread_floats(shape, false);
+    if (l.T == 1 && l.key_panels) {
+        decode(ctx, &l, o, lse, q, k, v, sinks, norm, scratch, step);
+        return GM_OK;
+    }
 #pragma omp parallel for schedule(dynamic) num_threads(ctx->threads)
     for (int64_t task = 0; task < tasks; task++) {
         int64_t b = task / (l.H * tiles), h = task / tiles % l.H, t = (tiles - 1 - task % tiles) * GM_LANES; /* the longest first */
@@ -214,6 +278,8 @@ gm_status gm_attention_bwd(const gm_ctx *ctx, float *dq, float *dk, float *dv, f
     layout l;
     GM_TRY(layout_of(&l, shape, err));
     GM_TRY(gm_norm_check(norm, err));
+    if (l.key_panels)
+        return gm_fail(err, GM_EINVAL, "attention backward: keys in panels have no gradient");
     if (l.B * (l.T + l.S) == 0)
         return GM_OK;
     if ((l.T && (!q || !o || !lse || !dout)) || (l.S && (!k || !v)) || !scratch)

@@ -407,7 +407,7 @@ static size_t executed_cache_bytes(const void *user, int64_t capacity) {
     const gm_quant_executed *e = user;
     const gm_model_config *c = &e->model->cfg;
     if (!e->attention)
-        return (size_t)(c->layers * capacity * 2 * c->kv_heads * c->head_dim) * sizeof(float);
+        return gm_kv_cache_bytes(c, capacity);
     return (size_t)c->layers * gm_kv_int8_bytes(c->kv_heads, c->head_dim, capacity);
 }
 

@@ -312,30 +312,75 @@ static void sink_counts_once_unscaled(void **state) {
 /* Decoding one query with a cache gives the prefill's row, for every variant, to the last bit. */
 static void decode_equals_prefill(void **state) {
     (void)state;
+    static const int64_t heads[][2] = {{4, 2}, {3, 3}, {37, 1}, {34, 17}}; /* more queries of a key than a tile has lanes, too */
     for (int level = 0; gm_kernels_at(level); level++) {
         gm_ctx *ctx = context(gm_kernels_at(level)->isa, 2);
-        for (int n = 0; n < GM_COUNT(variants); n++) {
-            const gm_attention_shape s = {.B = 2, .T = 100, .S = 100, .H = 4, .KV = 2, .D = 20, .causal = true};
-            buffers x = make(ctx, &s, 1, variants[n].sinks);
-            forward(ctx, &x, variants[n].norm, &s);
+        for (int n = 0; n < GM_COUNT(variants) * GM_COUNT(heads); n++) {
+            const gm_norm norm = variants[n % GM_COUNT(variants)].norm;
+            const int64_t H = heads[n / GM_COUNT(variants)][0], KV = heads[n / GM_COUNT(variants)][1], room = 128;
+            const gm_attention_shape s = {.B = 2, .T = 100, .S = 100, .H = H, .KV = KV, .D = 20, .causal = true};
+            buffers x = make(ctx, &s, 1, variants[n % GM_COUNT(variants)].sinks);
+            forward(ctx, &x, norm, &s);
+            float *panels = malloc((size_t)(s.B * KV * room * s.D) * sizeof *panels), *values = malloc((size_t)(s.B * KV * room * s.D) * 4);
+            for (int64_t i = 0; i < s.B * KV * room * s.D; i++)
+                panels[i] = values[i] = NAN; /* nothing behind the last key is read */
+            for (int64_t i = 0; i < s.B * s.S * KV * s.D; i++) {
+                const int64_t b = i / (s.S * KV * s.D), t = i / (KV * s.D) % s.S, h = i / s.D % KV, d = i % s.D,
+                              head = (b * KV + h) * room * s.D;
+                panels[head + (t / 32 * s.D + d) * 32 + t % 32] = x.k[i];
+                values[head + t * s.D + d] = x.v[i];
+            }
             for (int64_t t = 0; t < s.T; t += 9) {
                 gm_attention_shape one = s; /* the cache holds 100 rows, t + 1 of them filled */
                 one.T = 1;
                 one.S = t + 1;
-                one.kv_row = s.KV * s.D;
+                one.kv_row = KV * s.D;
                 one.kv_batch = s.S * one.kv_row;
-                one.q_row = s.H * s.D;
+                one.q_row = H * s.D;
                 one.q_batch = s.T * one.q_row;
-                float o[2 * 4 * 20], lse[2 * 4];
-                gm_error err;
-                assert_int_equal(
-                    gm_attention_fwd(ctx, o, lse, x.q + t * one.q_row, x.k, x.v, x.sinks, variants[n].norm, &one, x.scratch, &err), GM_OK);
-                for (int64_t b = 0; b < s.B; b++) {
-                    assert_memory_equal(o + b * s.H * s.D, x.o + (b * s.T + t) * s.H * s.D, (size_t)(s.H * s.D) * sizeof(float));
-                    for (int64_t h = 0; h < s.H; h++)
-                        assert_true(lse[b * s.H + h] == x.lse[(b * s.H + h) * s.T + t]);
+                for (int in_panels = 0; in_panels < 2; in_panels++) {
+                    float o[2 * 37 * 20], lse[2 * 37];
+                    gm_error err;
+                    if (in_panels) {
+                        one.key_panels = true;
+                        one.kv_row = s.D;
+                        one.kv_head = room * s.D;
+                        one.kv_batch = KV * one.kv_head;
+                    }
+                    assert_int_equal(gm_attention_fwd(ctx, o, lse, x.q + t * one.q_row, in_panels ? panels : x.k, in_panels ? values : x.v,
+                                                      x.sinks, norm, &one, x.scratch, &err),
+                                     GM_OK);
+                    for (int64_t b = 0; b < s.B; b++) {
+                        assert_memory_equal(o + b * H * s.D, x.o + (b * s.T + t) * H * s.D, (size_t)(H * s.D) * sizeof(float));
+                        for (int64_t h = 0; h < H; h++)
+                            assert_true(lse[b * H + h] == x.lse[(b * H + h) * s.T + t]);
+                    }
                 }
             }
+            for (int64_t window = 0; window < 70; window += 23) { /* a piece of a sequence over panels = the same over rows */
+                gm_attention_shape piece = s;
+                piece.T = 40;
+                piece.window = window;
+                piece.q_batch = s.T * H * s.D;
+                float *o = malloc((size_t)(2 * piece.B * piece.T * H * s.D) * sizeof *o), *again = o + piece.B * piece.T * H * s.D;
+                gm_error err;
+                assert_int_equal(gm_attention_fwd(ctx, o, NULL, x.q, x.k, x.v, x.sinks, norm, &piece, x.scratch, &err), GM_OK);
+                piece.key_panels = true;
+                assert_int_equal(gm_attention_fwd(ctx, again, NULL, x.q, panels, values, x.sinks, norm, &piece, x.scratch, &err),
+                                 GM_EINVAL);
+                piece.kv_row = s.D;
+                piece.kv_head = room * s.D;
+                piece.kv_batch = KV * piece.kv_head;
+                assert_int_equal(gm_attention_fwd(ctx, again, NULL, x.q, panels, values, x.sinks, norm, &piece, x.scratch, &err), GM_OK);
+                for (int64_t i = 0; i < piece.B * piece.T * H * s.D; i++)
+                    assert_true(window ? fabsf(o[i] - again[i]) <= 1e-6f : o[i] == again[i]); /* a window's panel begins before it */
+                assert_int_equal(gm_attention_bwd(ctx, o, NULL, NULL, NULL, again, x.q, panels, values, o, x.lse, x.sinks, norm, &piece,
+                                                  x.scratch, &err),
+                                 GM_EINVAL);
+                free(o);
+            }
+            free(panels);
+            free(values);
             discard(&x);
         }
         gm_ctx_free(ctx);
