@@ -88,12 +88,12 @@ static bool on_progress(void *user, const gm_lab_progress *p) {
     double share = (double)(p->run - 1) / p->runs;
     snprintf(who, sizeof who, "run %d/%d  %s %s seed %llu", p->run, p->runs, p->model, p->variant, (unsigned long long)p->seed);
     if (p->reused) {
-        cli_progress_show(&watch->progress, share, "%s  done earlier", who);
+        cli_progress_show(&watch->progress, share, "%s  done%s", who, cli_ranks() ? "" : " earlier"); /* another rank's, or earlier */
     } else if (p->train) {
         const gm_train_progress *t = p->train;
         double per_run = watch->trained ? watch->trained_s / watch->trained : t->eta_s + (now_s() - watch->run_start_s);
         watch->last_step = t->step;
-        cli_format_seconds(eta, sizeof eta, t->eta_s + per_run * (p->runs - p->run));
+        cli_format_seconds(eta, sizeof eta, t->eta_s + per_run * (p->runs - p->run) / gm_dist_size(cli_ranks()));
         cli_format_count(rate, sizeof rate, t->tokens_per_s);
         share += (double)t->step / (double)t->steps / p->runs;
         /* What matters most first: a terminal of 80 columns shows no more than that. */
@@ -120,7 +120,7 @@ static int lab_run(const cli_command *command, void *arguments) {
         status = cli_quant_fill(&lab->quant, &args->quant, &err);
     if (status == GM_OK)
         status = cli_context(&ctx, &args->common, &err);
-    if (status != GM_OK)
+    if (gm_dist_agree(cli_ranks(), status, &err) != GM_OK)
         return cli_fail(command, &err);
     lab->overrides = args->shape.text;
     lab->command = line;

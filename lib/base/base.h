@@ -116,7 +116,10 @@ typedef struct gm_lock {
     char path[1024];
 } gm_lock;
 #define GM_UNLOCKED ((gm_lock){.fd = -1})
+#define GM_LOCK_NAME ".ghostmax.lock"
 gm_status gm_lock_take(gm_lock *lock, const char *folder, gm_error *err);
+/* The same on a file of any name, where being second is no error: *busy. */
+gm_status gm_lock_try(gm_lock *lock, const char *path, bool *busy, gm_error *err);
 void gm_lock_release(gm_lock *lock); /* not taken: fine */
 
 gm_status gm_dir_make(const char *path, gm_error *err); /* like mkdir -p; an existing folder is fine */

@@ -212,31 +212,39 @@ gm_status gm_folder_commit(gm_folder *f, const char *last, const char *const *ob
  */
 
 /* What the one who has the lock wrote: "1234 on host"; "another process" where it could not. */
-static void read_holder(char *dst, size_t size, int fd) {
-    ssize_t n = pread(fd, dst, size - 1, 0);
+static void read_holder(char *dst, size_t size, const char *path) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? 0 : read(fd, dst, size - 1);
     dst[n > 0 ? n : 0] = 0;
+    if (fd >= 0)
+        close(fd);
     dst[strcspn(dst, "\n")] = 0;
     if (!*dst)
         snprintf(dst, size, "another one");
 }
 
-gm_status gm_lock_take(gm_lock *lock, const char *folder, gm_error *err) {
+gm_status gm_lock_try(gm_lock *lock, const char *path, bool *busy, gm_error *err) {
     *lock = GM_UNLOCKED;
-    GM_TRY(gm_path_join(lock->path, sizeof lock->path, folder, ".ghostmax.lock", err));
+    *busy = false;
+    if (strlen(path) >= sizeof lock->path)
+        return gm_fail(err, GM_EINVAL, "'%.100s...' is too long a name for a lock", path);
+    strcpy(lock->path, path);
     for (int k = 0; k < 100; k++) {
         char host[128] = "", holder[200];
         struct stat mine, there;
-        int fd = open(lock->path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-        if (fd < 0)
+        int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+        if (fd < 0) {
+            char folder[1024];
+            gm_path_parent(folder, path);
             return gm_fail_errno(err, "cannot write into '%s'", folder);
+        }
         if (flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
-            read_holder(holder, sizeof holder, fd);
             close(fd);
-            return gm_fail(err, GM_EIO, "'%s' is being worked in by process %s; wait for it to end, or choose another folder", folder,
-                           holder);
+            *busy = true;
+            return GM_OK;
         }
         /* Its holder may have removed it between our opening and our lock. */
-        if (fstat(fd, &mine) != 0 || stat(lock->path, &there) != 0 || mine.st_ino != there.st_ino || mine.st_dev != there.st_dev) {
+        if (fstat(fd, &mine) != 0 || stat(path, &there) != 0 || mine.st_ino != there.st_ino || mine.st_dev != there.st_dev) {
             close(fd);
             continue;
         }
@@ -247,7 +255,19 @@ gm_status gm_lock_take(gm_lock *lock, const char *folder, gm_error *err) {
         lock->fd = fd;
         return GM_OK;
     }
-    return gm_fail(err, GM_EIO, "cannot lock '%s': it comes and goes; remove it", lock->path);
+    return gm_fail(err, GM_EIO, "cannot lock '%s': it comes and goes; remove it", path);
+}
+
+gm_status gm_lock_take(gm_lock *lock, const char *folder, gm_error *err) {
+    char path[1024], holder[200] = "";
+    bool busy;
+    *lock = GM_UNLOCKED;
+    GM_TRY(gm_path_join(path, sizeof path, folder, GM_LOCK_NAME, err));
+    GM_TRY(gm_lock_try(lock, path, &busy, err));
+    if (!busy)
+        return GM_OK;
+    read_holder(holder, sizeof holder, path);
+    return gm_fail(err, GM_EIO, "'%s' is being worked in by process %s; wait for it to end, or choose another folder", folder, holder);
 }
 
 void gm_lock_release(gm_lock *lock) {

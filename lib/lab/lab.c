@@ -180,7 +180,9 @@ static gm_status begin_folder(const char *out, json_t *config, gm_error *err) {
 /* ---- one run ----------------------------------------------------------------------------------------------------------------------- */
 
 typedef struct lab {
-    const gm_ctx *ctx;
+    gm_dist *dist;     /* of the ranks that share the runs */
+    gm_error alarm;    /* what one of them said: all stop */
+    const gm_ctx *ctx; /* of a run, which is one process's work */
     const gm_data *data;
     gm_lab_plan plan;
     gm_trial *runs;
@@ -191,6 +193,8 @@ typedef struct lab {
 } lab;
 
 static bool tell(lab *l, const gm_trial *run, const char *phase, bool reused, const gm_train_progress *train) {
+    if (l->alarm.code != GM_OK || gm_dist_alarmed(l->dist, &l->alarm) != GM_OK)
+        return true;
     if (!l->callback)
         return false;
     gm_lab_progress progress = {.variant = l->plan.specs[run->variant],
@@ -313,7 +317,8 @@ static gm_status analyse(analysis a[2], lab *l, gm_trial *run, const char *folde
     return status;
 }
 
-static gm_status do_run(lab *l, gm_trial *run, gm_error *err) {
+static gm_status do_run(void *user, gm_trial *run, gm_error *err) {
+    lab *l = user;
     const gm_lab_options *o = l->plan.options;
     char folder[1024], within[400];
     gm_model_config cfg = l->plan.models[run->model].cfg;
@@ -411,17 +416,61 @@ static gm_status plan_lab(lab *l, const gm_lab_options *o, gm_error *err) {
     return plan_models(plan, l->data, o->models ? o->models : source->model, err);
 }
 
+static bool on_wait(void *user, const gm_trial *run) {
+    return tell(user, run, "waiting for another rank", false, NULL);
+}
+
 static gm_status run_all(lab *l, gm_error *err) {
-    for (int i = 0; i < l->run_count; i++)
-        GM_TRY(do_run(l, &l->runs[i], err));
-    return GM_OK;
+    gm_lab_queue queue = {
+        .dist = l->dist, .out = l->plan.options->out, .runs = l->runs, .count = l->run_count, .work = do_run, .wait = on_wait, .user = l};
+    gm_status status = gm_lab_queue_run(&queue, err);
+    if (status == GM_ESTOPPED && l->alarm.code != GM_OK) {
+        if (err)
+            *err = l->alarm;
+        status = l->alarm.code;
+    } else if (status != GM_OK)
+        gm_dist_alarm(l->dist, status, err ? err->msg : "");
+    return status;
+}
+
+/* A new folder, or this lab's, with the lock of its first rank on it. */
+static gm_status enter_folder(lab *l, gm_lock *lock, json_t *config, gm_error *err) {
+    const char *out = l->plan.options->out;
+    char *text = json_dumps(config, JSON_COMPACT | JSON_SORT_KEYS);
+    gm_status status = text ? GM_OK : gm_fail_memory(err, 1 << 16);
+    if (status == GM_OK && gm_dist_rank(l->dist) == 0) {
+        status = gm_dir_make(out, err);
+        if (status == GM_OK)
+            status = gm_lock_take(lock, out, err);
+        if (status == GM_OK)
+            status = check_folder(out, config, err);
+        if (status == GM_OK)
+            status = begin_folder(out, config, err);
+    }
+    status = gm_dist_agree(l->dist, status, err);
+    if (status == GM_OK)
+        status = gm_dist_equal(l->dist, gm_hash(text, strlen(text), 0), "the data or an option", err);
+    free(text);
+    return status == GM_OK ? gm_lab_queue_check(l->dist, out, err) : status;
+}
+
+/* The lab's own part, which has no ranks: everything before the folder is entered. */
+static gm_status prepare(lab *l, gm_data **data, gm_ctx **alone, const gm_ctx *ctx, const gm_lab_options *o, gm_error *err) {
+    if (l->dist) {
+        GM_TRY(gm_ctx_create(alone, &(gm_ctx_options){.threads = gm_ctx_threads(ctx), .isa = gm_ctx_isa(ctx)}, err));
+        l->ctx = *alone;
+    }
+    GM_TRY(gm_data_open(data, &o->data, err));
+    l->data = *data;
+    return plan_lab(l, o, err);
 }
 
 gm_status gm_lab_run(const gm_ctx *ctx, const gm_lab_options *options, gm_lab_callback callback, void *user, char **results_json,
                      char **table_md, gm_error *err) {
     gm_lab_options o = *options;
-    lab l = {.ctx = ctx, .callback = callback, .user = user};
+    lab l = {.dist = gm_ctx_dist(ctx), .ctx = ctx, .callback = callback, .user = user};
     gm_lock lock = GM_UNLOCKED;
+    gm_ctx *alone = NULL;
     gm_data *data = NULL;
     json_t *config = NULL;
     gm_status status;
@@ -431,14 +480,9 @@ gm_status gm_lab_run(const gm_ctx *ctx, const gm_lab_options *options, gm_lab_ca
         *table_md = NULL;
     o.data.context = o.train.context;
     GM_TRY(check_options(&o, err));
-    GM_TRY_GOTO(gm_data_open(&data, &o.data, err));
-    l.data = data;
-    GM_TRY_GOTO(plan_lab(&l, &o, err));
+    GM_TRY_GOTO(gm_dist_agree(l.dist, prepare(&l, &data, &alone, ctx, &o, err), err));
     config = config_of(&l.plan, data);
-    GM_TRY_GOTO(gm_dir_make(o.out, err));
-    GM_TRY_GOTO(gm_lock_take(&lock, o.out, err));
-    GM_TRY_GOTO(check_folder(o.out, config, err));
-    GM_TRY_GOTO(begin_folder(o.out, config, err));
+    GM_TRY_GOTO(enter_folder(&l, &lock, config, err));
     l.measuring = json_pack("{s:I}", "sequences", (json_int_t)o.measure_sequences);
     l.quantizing = gm_lab_quant_settings(&l.plan);
     add_extent(config, &l.plan, l.measuring, l.quantizing);
@@ -448,7 +492,8 @@ gm_status gm_lab_run(const gm_ctx *ctx, const gm_lab_options *options, gm_lab_ca
         goto done;
     }
     GM_TRY_GOTO(run_all(&l, err));
-    GM_TRY_GOTO(conclude(&l, config, results_json, table_md, err));
+    if (gm_dist_rank(l.dist) == 0)
+        GM_TRY_GOTO(conclude(&l, config, results_json, table_md, err));
     for (int i = 0; i < l.run_count && status == GM_OK; i++) {
         if (l.runs[i].diverged)
             status =
@@ -466,5 +511,6 @@ done:
     json_decref(config);
     gm_data_free(data);
     gm_lock_release(&lock);
+    gm_ctx_free(alone);
     return status;
 }

@@ -9,7 +9,7 @@
 #define GM_LAB_H
 
 #include "base.h"
-#include "ghostmax_model.h"
+#include "dist.h"
 #include "store.h"
 
 #include <jansson.h>
@@ -70,6 +70,23 @@ typedef struct gm_trial {
     json_t *values; /* metric name -> number or null, for every metric of the plan */
     json_t *quant;  /* quant.json; NULL when it diverged */
 } gm_trial;
+
+/* ---- who does which run (lab_queue.c) -------------------------------------------------------------------------------------------------
+ */
+
+typedef struct gm_lab_queue {
+    gm_dist *dist; /* NULL: one process does them all, in order */
+    const char *out;
+    gm_trial *runs;
+    int count;
+    gm_status (*work)(void *user, gm_trial *run, gm_error *err); /* or reads what it gave earlier */
+    bool (*wait)(void *user, const gm_trial *run);               /* asked now and then while others work: true to stop */
+    void *user;
+} gm_lab_queue;
+/* When it ends well every rank has all that every run gave. Errors: work's; GM_ESTOPPED. */
+gm_status gm_lab_queue_run(const gm_lab_queue *q, gm_error *err);
+/* Collective: do all ranks see the lock that rank 0 has on the folder? Without that two might do one run. */
+gm_status gm_lab_queue_check(gm_dist *d, const char *out, gm_error *err);
 
 /* ---- statistics over seeds ------------------------------------------------------------------------------------------------------ */
 
