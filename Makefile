@@ -7,7 +7,7 @@ CONFIGURE = cmake -S . -DCMAKE_INSTALL_PREFIX=$(PREFIX)
 
 SECONDS ?= 60
 
-.PHONY: all build setup demo test test-interop test-tensorboard table install clean format asan ubsan clang fuzz docs uninstall dist deb test-deb help
+.PHONY: all build setup demo test test-interop test-mpi test-tensorboard table install clean format asan ubsan clang fuzz docs uninstall dist deb test-deb help
 
 all: build ## install what is missing and build build/ghostmax
 
@@ -35,6 +35,8 @@ test-interop: build ## our files in llama.cpp, transformers and the like (instal
 test-tensorboard: build ## event files in the real TensorBoard, which is installed in build/interop
 	@tools/setup.sh --optional interop
 	@tools/run_interop.sh . $(BUILD) tensorboard
+test-mpi: build ## ranks that stop, are lost, or have a network between them: half a minute; `make test` has the rest
+	@python3 -B tests/mpi/mpi_ranks.py . $(BUILD)
 
 table: build ## the longer recorded run of README's table
 	@tools/make_table.sh $(BUILD)/ghostmax

@@ -1,62 +1,14 @@
-"""Several processes through a real mpirun: the same bits for the same P, the same curve for another, one voice, one exit code."""
+"""Several ranks through a real mpirun: the same bits for the same P, the same curve for another, one voice, one exit code. What takes longer
+is in tests/mpi/ (`make test-mpi`)."""
 import json
 import os
-import shutil
-import subprocess
-import unittest
+import signal
 
-from program import PROGRAM, TINY_TRAIN, Case, main, read
-
-MPIRUN = shutil.which("mpirun")
-# As root Open MPI wants to be asked twice; this machine may have fewer cores than the tests have ranks.
-ENVIRONMENT = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMP_NUM_THREADS": "1", "OMPI_MCA_btl_base_warn_component_unused": "0"}
-
-
-def has_mpi():
-    if not MPIRUN:
-        return False
-    done = subprocess.run([MPIRUN, "--oversubscribe", "-n", "2", PROGRAM, "eval"], env=ENVIRONMENT, capture_output=True, text=True)
-    return "no MPI" not in done.stderr
-
-
-HAS_MPI = has_mpi()
-TRAIN = ("train --data bb --model bb-1l --batch 6 --context 32 --steps 20 --eval-every 10 --eval-sequences 32 --measure-every 10 "
-         "--checkpoint-every 5 --quiet").split()
-
-
-def curve(folder):
-    lines = [json.loads(line) for line in read(folder, "metrics.jsonl").splitlines()]
-    for line in lines:
-        del line["step_seconds"]
-    return lines
-
-
-@unittest.skipUnless(HAS_MPI, "no mpirun, or a build without MPI")
-class Mpi(Case):
-    def mpi_command(self, ranks, *arguments, options=()):
-        return [MPIRUN, "--oversubscribe", *options, "-n", str(ranks), PROGRAM, *map(str, arguments)]
-
-    def mpi(self, ranks, *arguments, options=()):
-        return subprocess.run(self.mpi_command(ranks, *arguments, options=options), env=ENVIRONMENT, capture_output=True, text=True, timeout=240)
-
-    def mpi_ok(self, ranks, *arguments):
-        done = self.mpi(ranks, *arguments)
-        self.assertEqual(done.returncode, 0, done.stderr)
-        return done.stdout
-
-    def own_lines(self, done):
-        """What we wrote to stderr, without mpirun's own remarks."""
-        return [line for line in done.stderr.splitlines() if line.startswith("ghostmax")]
+from mpi_program import TRAIN, Mpi, curve, numbers, wait_until
+from program import TINY, TINY_TRAIN, main, read, read_json
 
 
 class Train(Mpi):
-    def assert_near(self, a, b, tolerance):
-        for x, y in zip(curve(a), curve(b), strict=True):
-            self.assertEqual(x.keys(), y.keys())
-            for name in ("loss", "val_loss", "grad_norm"):
-                if name in x:
-                    self.assertAlmostEqual(x[name], y[name], delta=tolerance * abs(x[name]))
-
     def test_same_ranks_same_bits_other_ranks_same_curve(self):
         self.ok(*TRAIN, "--out", self.path("p1"), "--threads", 1)
         for ranks in (2, 3, 4):
@@ -82,6 +34,45 @@ class Train(Mpi):
         done = self.mpi(2, "info")
         self.assertEqual((done.returncode, len(self.own_lines(done))), (2, 1), done.stderr)
         self.assertIn("work for one", done.stderr)
+
+
+class Lab(Mpi):
+    def lab(self, out, *more, steps=20):
+        return ["lab", "--data", self.data, "--variants", "softmax,softmax1", "--seeds", 2, "--steps", steps, "--out", self.path(out), *TINY, *more]
+
+    def setUp(self):
+        super().setUp()
+        self.data = self.text()
+
+    def test_rows_of_one_process(self):
+        self.ok(*self.lab("one"))
+        done = self.mpi(3, *self.lab("three", "--json"))
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertEqual(json.loads(done.stdout), read_json(self.folder, "three", "results.json"))
+        self.assertEqual(numbers(self.path("three")), numbers(self.path("one")))
+        self.assertEqual([name for name in os.listdir(self.path("three", "runs")) if "lock" in name], [])
+        self.assertEqual(self.mpi_ok(2, *self.lab("three")).count("Results, table.md"), 1)
+
+    def test_one_stops_all(self):
+        child = self.mpi_start(2, *self.lab("o", steps=100000))
+        wait_until(lambda: len(self.claims(self.path("o"))) == 2 and os.path.exists(self.path("o", "runs", "softmax-s1", "metrics.jsonl")))
+        os.kill(self.claim_of_rank(self.path("o"), 1), signal.SIGINT)
+        out, err = child.communicate(timeout=60)
+        self.assertEqual((child.returncode, out), (1, ""), err)
+        self.assertEqual(sum("the same command continues it" in line for line in err.splitlines()), 1, err)
+        for variant in ("softmax", "softmax1"):
+            self.assertTrue(os.path.exists(self.path("o", "runs", f"{variant}-s1", "state.safetensors")), variant)
+
+    def test_an_error_of_one_ends_all(self):
+        self.mpi_ok(2, *self.lab("o", steps=2))
+        os.remove(self.path("o", "runs", "softmax1-s2", "measure.json"))
+        with open(self.path("o", "runs", "softmax1-s2", "model.safetensors"), "r+b") as f:
+            f.truncate(1000)
+        done = self.mpi(2, *self.lab("o", steps=2))
+        self.assertEqual((done.returncode, done.stdout, len(self.own_lines(done))), (1, "", 1), done.stderr)
+        self.assertIn("model.safetensors", self.own_lines(done)[0])
+        done = self.mpi(2, *self.lab("o", steps=3))
+        self.assertEqual((done.returncode, len(self.own_lines(done))), (2, 1), done.stderr)
 
 
 main()
