@@ -91,8 +91,8 @@ bool gm_fd_write(int fd, const void *bytes, size_t n);
 
 /* Files that belong together, written as one: they are made in `staging`, and commit brings them to `path` at once where that does not
  * exist yet. Else one by one, `last` as the last (NULL: any order); where the folder has another `last` already, that goes first. So a
- * folder that has the file `last` is whole. `obsolete` (ended by NULL; NULL: none) names files of the folder that go where the new set has
- * none of that name. Test: tests/base/test_folder.c */
+ * folder that has the file `last` is whole. `obsolete` (ended by NULL; NULL: none) are patterns (fnmatch) of files of the folder that go
+ * where the new set has none of that name. Test: tests/base/test_folder.c */
 typedef struct gm_folder {
     char path[1024], staging[1088];
     int fd;

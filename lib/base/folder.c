@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -159,11 +160,27 @@ static gm_status make_room(const gm_folder *f, const char *name, bool same, gm_e
     return unlink(there) == 0 || errno == ENOENT ? GM_OK : gm_fail_errno(err, "cannot replace '%s'", there);
 }
 
+/* Away with every file that a pattern names and the new set has not. */
+static gm_status make_room_all(const gm_folder *f, const char *const *patterns, gm_error *err) {
+    DIR *dir = opendir(f->path);
+    gm_status status = dir ? GM_OK : gm_fail_errno(err, "cannot read '%s'", f->path);
+    for (struct dirent *e; status == GM_OK && (e = readdir(dir));) {
+        int i = 0;
+        while (patterns[i] && fnmatch(patterns[i], e->d_name, 0) != 0)
+            i++;
+        if (patterns[i])
+            status = make_room(f, e->d_name, false, err);
+    }
+    if (dir)
+        closedir(dir);
+    return status;
+}
+
 static gm_status move_all(const gm_folder *f, const char *last, const char *const *obsolete, gm_error *err) {
     if (last)
         GM_TRY(make_room(f, last, true, err));
-    for (; obsolete && *obsolete; obsolete++)
-        GM_TRY(make_room(f, *obsolete, false, err));
+    if (obsolete)
+        GM_TRY(make_room_all(f, obsolete, err));
     DIR *dir = opendir(f->staging);
     gm_status status = dir ? GM_OK : gm_fail_errno(err, "cannot read '%s'", f->staging);
     bool moved = true;

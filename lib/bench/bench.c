@@ -22,6 +22,7 @@ static const gm_bench_group groups[] = {
     {"step", "a training step, and what it is spent on", gm_bench_step},
     {"forward", "a forward pass with its loss", gm_bench_forward},
     {"decode", "one token with a cache", gm_bench_decode},
+    {"open", "opening a model: its file, which is in the system's cache, to weights in memory", gm_bench_open},
 };
 
 static const gm_timing quick_timing = {0.15, 1e-3, 3}, full_timing = {0.6, 2e-3, 5};

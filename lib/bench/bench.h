@@ -131,6 +131,7 @@ gm_status gm_bench_int8(gm_bench *b, gm_error *err);
 gm_status gm_bench_step(gm_bench *b, gm_error *err);
 gm_status gm_bench_forward(gm_bench *b, gm_error *err);
 gm_status gm_bench_decode(gm_bench *b, gm_error *err);
+gm_status gm_bench_open(gm_bench *b, gm_error *err);
 
 /* The presets that are measured: the batch that one trains with, and a vocabulary where the preset leaves it open. */
 typedef struct gm_bench_model {

@@ -72,20 +72,24 @@ static json_t *tokenizer_object(const gm_tokenizer *t) {
     return object;
 }
 
-/* The tokenizer in a model's folder, where there is one that we read. */
-static void put_tokenizer_of(json_t *root, const char *folder) {
+/* The tokenizer in a model's folder, where there is one. One that is damaged is an error, one of another kind is not. */
+static gm_status put_tokenizer_of(json_t *root, const char *folder, gm_error *err) {
     static const char *const names[] = {"tokenizer.json", "tokenizer.model", "tokenizer.bin", NULL};
     char path[1024];
     const char *name = gm_dir_has(folder, names);
     gm_tokenizer *t;
-    gm_error inner = {0};
+    gm_error inner = {.offset = -1};
     if (!name || gm_path_join(path, sizeof path, folder, name, NULL) != GM_OK)
-        return;
-    if (gm_tokenizer_load(&t, path, &inner) == GM_OK)
+        return GM_OK;
+    gm_status status = gm_tokenizer_load(&t, path, &inner);
+    if (status == GM_OK)
         json_object_set_new(root, "tokenizer", tokenizer_object(t));
-    else
+    else if (status == GM_EUNSUPPORTED)
         json_object_set_new(root, "tokenizer", json_pack("{s:s, s:s}", "file", name, "not_read", inner.msg));
+    else
+        return gm_fail_at(err, status, inner.offset, "%s", inner.msg);
     gm_tokenizer_free(t);
+    return GM_OK;
 }
 
 /* A JSON file of ours; NULL: not there, or not JSON. */
@@ -142,9 +146,8 @@ static gm_status describe_model(json_t *root, const char *path, gm_error *err) {
         char *slash = strrchr(folder, '/');
         snprintf(slash ? slash + 1 : folder, 2, ".");
     }
-    put_tokenizer_of(root, folder);
     put_run(root, folder);
-    return GM_OK;
+    return put_tokenizer_of(root, folder, err);
 }
 
 /* A folder that `quantize` wrote: the model's own configuration stands in its config.json, beside the quantizer's. */
@@ -160,7 +163,7 @@ static gm_status describe_quantized(json_t *root, const char *folder, gm_error *
         put_text(root, "format", "ghostmax folder of integers");
         put_config(root, &cfg);
         json_object_set(root, "quantizer", json_object_get(config, "quantizer"));
-        put_tokenizer_of(root, folder);
+        status = put_tokenizer_of(root, folder, err);
     }
     json_decref(config);
     return status;
@@ -294,6 +297,7 @@ static gm_status describe_folder(json_t *root, const char *path, gm_error *err) 
 }
 
 static gm_status describe_file(json_t *root, const gm_file *file, gm_error *err) {
+    static const char *const tokenizer_ends[] = {".json", ".model", ".bpe", ".bin", "merges.txt", "vocab.txt"};
     const char *path = file->path;
     if (gm_gguf_is(file->data, file->size))
         return describe_gguf(root, file, err);
@@ -327,8 +331,10 @@ static gm_status describe_file(json_t *root, const gm_file *file, gm_error *err)
     }
     if (gm_llama2c_is(file))
         return describe_llama2c(root, file, err);
-    if (ends_with(path, ".json") || ends_with(path, ".model") || ends_with(path, ".bpe")) /* what it would be, were it whole */
-        return gm_fail(err, status, "%s", inner.msg);
+    for (int i = 0; i < GM_COUNT(tokenizer_ends); i++) { /* what it would be, were it whole */
+        if (ends_with(path, tokenizer_ends[i]))
+            return gm_fail_at(err, status, inner.offset, "%s", inner.msg);
+    }
     return gm_fail(err, GM_EUNSUPPORTED, "'%s' is nothing that is known here: no model, tokenizer, token file or lab", path);
 }
 

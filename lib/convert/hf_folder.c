@@ -49,7 +49,8 @@ static json_t *zero_template(const gm_hf_tokens *t, json_t *before) {
     return before && !json_is_null(before) ? json_pack("{s:s, s:[O, o]}", "type", "Sequence", "processors", before, made) : made;
 }
 
-/* tokenizer.json, where it is of Hugging Face's format: ours has no "model", and stock loaders refuse it. */
+/* tokenizer.json, where it is of Hugging Face's format: ours has no "model", stock loaders refuse it, and this program finds the zero token
+ * as its BOS. */
 static gm_status write_tokenizer(const char *folder, const gm_hf_tokens *t, bool *stock, gm_error *err) {
     static const char *const names[] = {"tokenizer.json", NULL};
     json_t *root = NULL;
@@ -58,6 +59,10 @@ static gm_status write_tokenizer(const char *folder, const gm_hf_tokens *t, bool
         return GM_OK;
     GM_TRY(read_json(&root, folder, names[0], err));
     if (!json_object_get(root, "model")) {
+        if (t->zero >= 0) {
+            json_object_set_new(root, "bos", json_integer(t->zero));
+            return write_json(root, folder, names[0], err);
+        }
         json_decref(root);
         return GM_OK;
     }

@@ -30,30 +30,38 @@ static uint64_t hash_of(header h, const void *rest, size_t size) {
     return gm_hash(rest, size, gm_hash(&h, sizeof h, 0));
 }
 
+/* The header of a file that is as long as it says; *tokens_at: where tokens begin. */
+static gm_status header_read(header *h, uint64_t *tokens_at, const gm_file *f, gm_error *err) {
+    if (f->size < sizeof *h)
+        return gm_fail_at(err, GM_EFORMAT, (int64_t)f->size, "token file '%s' is cut off at byte %zu, inside its header; write it again",
+                          f->path, f->size);
+    memcpy(h, f->data, sizeof *h);
+
+    if (h->version != 1 || (h->width != 1 && h->width != 2 && h->width != 4))
+        return gm_fail_at(err, GM_EUNSUPPORTED, 8, "token file '%s' is of version %llu (byte 8), this is for version 1; write it again",
+                          f->path, (unsigned long long)h->version);
+    /* Every size is below the file's before sizes are multiplied or added. */
+    uint64_t bound = f->size, expected = UINT64_MAX;
+    if (h->tokenizer_bytes <= bound && h->grains <= bound && h->count <= bound) {
+        *tokens_at = sizeof *h + h->tokenizer_bytes + h->grains * sizeof(record);
+        expected = *tokens_at + (h->count * h->width + 7) / 8 * 8;
+    }
+    if (expected != f->size || h->tokenizer_bytes % 8)
+        return gm_fail_at(err, GM_EFORMAT, (int64_t)GM_MIN((uint64_t)f->size, expected),
+                          "token file '%s' is cut off or altered: it ends at byte %zu, which is not where its header says; write it again",
+                          f->path, f->size);
+    if (hash_of(*h, f->data + sizeof *h, *tokens_at - sizeof *h) != h->hash)
+        return gm_fail_at(err, GM_EFORMAT, 0, "token file '%s': header, tokenizer or index (bytes 0 to %llu) were altered; write it again",
+                          f->path, (unsigned long long)*tokens_at - 1);
+    return GM_OK;
+}
+
 gm_status gm_token_file_read(gm_corpus *c, gm_tokenizer **tokenizer, gm_error *err) {
     const gm_file *f = &c->file;
     header h;
-    if (f->size < sizeof h)
-        return gm_fail_at(err, GM_EFORMAT, (int64_t)f->size, "token file '%s' is cut off after %zu bytes; write it again", f->path,
-                          f->size);
-    memcpy(&h, f->data, sizeof h);
-    if (h.version != 1 || (h.width != 1 && h.width != 2 && h.width != 4))
-        return gm_fail_at(err, GM_EUNSUPPORTED, 8, "token file '%s' is of version %llu, this is for version 1; write it again", f->path,
-                          (unsigned long long)h.version);
-    /* Every size is below the file's before sizes are multiplied or added. */
-    uint64_t bound = f->size;
-    uint64_t expected = UINT64_MAX, grains_at = sizeof h + h.tokenizer_bytes, tokens_at = 0;
-    if (h.tokenizer_bytes <= bound && h.grains <= bound && h.count <= bound) {
-        tokens_at = grains_at + h.grains * sizeof(record);
-        expected = tokens_at + (h.count * h.width + 7) / 8 * 8;
-    }
-    if (expected != f->size || h.tokenizer_bytes % 8)
-        return gm_fail_at(err, GM_EFORMAT, (int64_t)f->size,
-                          "token file '%s' is cut off or altered: its %zu bytes are not as many as its header says; write it again",
-                          f->path, f->size);
-    if (hash_of(h, f->data + sizeof h, tokens_at - sizeof h) != h.hash)
-        return gm_fail_at(err, GM_EFORMAT, 0, "token file '%s': header, tokenizer or index (bytes 0 to %llu) were altered; write it again",
-                          f->path, (unsigned long long)tokens_at - 1);
+    uint64_t tokens_at = 0;
+    GM_TRY(header_read(&h, &tokens_at, f, err));
+    const uint64_t grains_at = sizeof h + h.tokenizer_bytes;
     gm_error inner = {.offset = -1};
     gm_status status = gm_tokenizer_parse(tokenizer, (const char *)f->data + sizeof h, h.tokenizer_bytes, &inner);
     if (status != GM_OK)
@@ -95,11 +103,9 @@ gm_status gm_token_file_read(gm_corpus *c, gm_tokenizer **tokenizer, gm_error *e
 }
 
 gm_status gm_token_file_header(const gm_file *f, int64_t *count, int64_t *text_bytes, int *width, gm_tokenizer **tokenizer, gm_error *err) {
-    header h = {0};
-    if (f->size >= sizeof h)
-        memcpy(&h, f->data, sizeof h);
-    if (h.version != 1 || h.tokenizer_bytes > f->size - sizeof h || h.count > INT64_MAX || h.text_bytes > INT64_MAX)
-        return gm_fail_at(err, GM_EFORMAT, 0, "token file '%s' is cut off, altered or of another version; write it again", f->path);
+    header h;
+    uint64_t tokens_at = 0;
+    GM_TRY(header_read(&h, &tokens_at, f, err));
     *count = (int64_t)h.count;
     *text_bytes = (int64_t)h.text_bytes;
     *width = (int)h.width;

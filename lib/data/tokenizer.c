@@ -151,6 +151,11 @@ gm_status gm_tokenizer_finish(gm_tokenizer **out, gm_tokenizer *t, gm_error *err
     return GM_OK;
 }
 
+void gm_tokenizer_set_bos(gm_tokenizer *t, int32_t id) {
+    t->bos = id;
+    t->hash = gm_hash(&id, sizeof id, t->hash);
+}
+
 void gm_tokenizer_free(gm_tokenizer *t) {
     if (!t)
         return;
@@ -342,7 +347,7 @@ void gm_tokens_free(int32_t *ids) {
 }
 
 const char *gm_tokenizer_piece(const gm_tokenizer *t, int32_t previous, int32_t id, size_t *size) {
-    if (id < 0 || id >= t->vocab || id == t->bos) {
+    if (id < 0 || id >= t->vocab || id == t->bos || (!t->subwords && t->classes[id] == GM_CLASS_BOS)) {
         *size = 0;
         return "";
     }
@@ -351,7 +356,7 @@ const char *gm_tokenizer_piece(const gm_tokenizer *t, int32_t previous, int32_t 
     const char *key = gm_tokenizer_key(t, id, size);
     if (t->kind != GM_TOKENS_WORDS)
         return key;
-    bool first = previous < 0 || previous >= t->vocab || previous == t->bos;
+    bool first = previous < 0 || previous >= t->vocab || t->classes[previous] == GM_CLASS_BOS;
     bool opening = *size == 2 && key[0] == ' '; /* brings its own space */
     bool spaced = !first && !(t->glue[previous] & GM_GLUE_RIGHT) && !(t->glue[id] & GM_GLUE_LEFT);
     int shift = (int)spaced - (int)opening; /* the pool has one space before every key */
@@ -360,5 +365,7 @@ const char *gm_tokenizer_piece(const gm_tokenizer *t, int32_t previous, int32_t 
 }
 
 gm_token_class gm_tokenizer_class(const gm_tokenizer *t, int32_t id) {
+    if (id == t->bos && id >= 0)
+        return GM_CLASS_BOS;
     return id < 0 || id >= t->vocab ? GM_CLASS_OTHER : (gm_token_class)t->classes[id];
 }

@@ -92,6 +92,8 @@ bool gm_tokenizer_add(gm_tokenizer *t, const char *key, size_t size); /* false: 
 void gm_tokenizer_add_hidden(gm_tokenizer *t, const char *key, size_t size, gm_token_type type);
 void gm_tokenizer_add_specials(gm_tokenizer *t); /* <unk> and <bos>, with which chars and words begin */
 gm_status gm_tokenizer_finish(gm_tokenizer **out, gm_tokenizer *t, gm_error *err);
+/* Texts begin with this id instead, which need not be one of the vocabulary: an export's zero token (lib/convert). */
+void gm_tokenizer_set_bos(gm_tokenizer *t, int32_t id);
 const char *gm_tokenizer_key(const gm_tokenizer *t, int32_t id, size_t *size);
 int32_t gm_tokenizer_find(const gm_tokenizer *t, const char *key, size_t size); /* -1: no such key */
 

@@ -128,7 +128,7 @@ static gm_status parse_sentencepiece(gm_tokenizer **out, const json_t *root, gm_
         return gm_fail_memory(err, count * sizeof *v.tokens);
     gm_status status = read_hex(&map, charsmap, err);
     v.count = (int64_t)count;
-    v.bos = bos;
+    v.bos = bos < (int64_t)count ? bos : -1; /* a zero token: gm_tokenizer_set_bos */
     v.eos = eos;
     v.unk = unk;
     v.add_bos = add_bos;
@@ -185,8 +185,9 @@ gm_status gm_tokenizer_parse(gm_tokenizer **out, const char *json, size_t size, 
     gm_tokenizer *t = NULL;
     gm_status status = GM_OK;
     const char *type = json_string_value(json_object_get(root, "type")), *kind;
-    int version, lower, unk, bos;
-    if (json_object_get(root, "model") && (!type || strcmp(type, file_type) != 0)) {
+    int version, lower, unk, bos = -1;
+    const bool stock = json_object_get(root, "model") && (!type || strcmp(type, file_type) != 0);
+    if (stock) {
         status = gm_tokenizer_json_parse(out, root, json, size, err);
         goto done;
     }
@@ -196,6 +197,10 @@ gm_status gm_tokenizer_parse(gm_tokenizer **out, const char *json, size_t size, 
         strcmp(type, file_type) != 0) {
         status =
             gm_fail(err, GM_EFORMAT, "neither a tokenizer.json (no \"model\") nor one that ghostmax wrote (\"type\": \"%s\")", file_type);
+        goto done;
+    }
+    if (bos >= GM_VOCAB_MAX) {
+        status = gm_fail(err, GM_EFORMAT, "its \"bos\" is %d, at most %d tokens can be", bos, GM_VOCAB_MAX);
         goto done;
     }
     int k = gm_token_kind_of(kind);
@@ -220,7 +225,7 @@ gm_status gm_tokenizer_parse(gm_tokenizer **out, const char *json, size_t size, 
         goto done;
     }
     int64_t count = (int64_t)json_array_size(vocab);
-    if (count < 2 || count > GM_VOCAB_MAX || unk != 0 || bos != 1) {
+    if (count < 2 || count > GM_VOCAB_MAX || unk != 0 || (bos != 1 && bos < count)) {
         status = gm_fail(err, GM_EFORMAT, "its \"vocab\" must be a list of 2..%d strings that begins with <unk> and <bos>", GM_VOCAB_MAX);
         goto done;
     }
@@ -239,6 +244,8 @@ gm_status gm_tokenizer_parse(gm_tokenizer **out, const char *json, size_t size, 
     t = NULL;
     status = gm_tokenizer_finish(out, whole, err);
 done:
+    if (status == GM_OK && !stock && bos >= (*out)->vocab)
+        gm_tokenizer_set_bos(*out, bos);
     gm_tokenizer_free(t);
     json_decref(root);
     return status;

@@ -10,6 +10,7 @@
  * Face) i and i + D/2: the rows of wq and wk change places on the way in, which leaves every product of a query and a key as it was. */
 #include "llama2c_file.h"
 
+#include "context.h"
 #include "model.h"
 
 #include <math.h>
@@ -120,26 +121,24 @@ static int64_t memory_row(int64_t r, int64_t head_dim, bool rotated) {
 }
 
 /* A matrix or vector from its place in the file; what it takes up there is left in *at. Version 2: group > 0. */
-static void view_read(const gm_matrix_view *view, const gm_file *file, size_t *at, int64_t head_dim, bool rotated, int64_t group) {
-    const size_t elements = (size_t)(view->rows * view->cols), row_bytes = (size_t)view->cols * sizeof(float);
+static void view_read(const gm_ctx *ctx, const gm_matrix_view *view, const gm_file *file, size_t *at, int64_t head_dim, bool rotated,
+                      int64_t group) {
+    const int64_t cols = view->cols, elements = view->rows * cols;
+    const bool quantized = group && cols > 1;
     const uint8_t *from = file->data + *at, *scales = from + elements;
-    bool quantized = group && view->cols > 1;
-    float scale = 0;
-    int64_t left = 0; /* elements that have this scale */
-    for (int64_t r = 0; r < view->rows; r++, from += quantized ? (size_t)view->cols : row_bytes) {
-        float *to = view->x + memory_row(r, head_dim, rotated) * view->cols;
+#pragma omp parallel for num_threads(ctx->threads) if (elements > 1 << 20)
+    for (int64_t r = 0; r < view->rows; r++) {
+        float *to = view->x + memory_row(r, head_dim, rotated) * cols, scale;
         if (!quantized)
-            memcpy(to, from, row_bytes);
-        for (int64_t c = 0; quantized && c < view->cols; c++, left--) {
-            if (left == 0) {
-                memcpy(&scale, scales, sizeof scale);
-                scales += sizeof scale;
-                left = group;
-            }
-            to[c] = scale * (float)(int8_t)from[c];
+            memcpy(to, from + (size_t)(r * cols) * sizeof(float), (size_t)cols * sizeof(float));
+        for (int64_t c = 0; quantized && c < cols; c++) {
+            const int64_t i = r * cols + c;
+            if (c == 0 || i % group == 0)
+                memcpy(&scale, scales + (size_t)(i / group) * sizeof scale, sizeof scale);
+            to[c] = scale * (float)(int8_t)from[i];
         }
     }
-    *at += quantized ? elements + elements / (size_t)group * sizeof(float) : elements * sizeof(float);
+    *at += quantized ? (size_t)elements + (size_t)(elements / group) * sizeof(float) : (size_t)elements * sizeof(float);
 }
 
 static const char *short_name(const char *name) {
@@ -182,7 +181,7 @@ typedef struct reading {
 static gm_status read_view(void *user, const gm_matrix_view *view, bool rotated, gm_error *err) {
     (void)err;
     reading *r = user;
-    view_read(view, r->file, &r->at, r->m->cfg.head_dim, rotated, r->h->group);
+    view_read(r->m->ctx, view, r->file, &r->at, r->m->cfg.head_dim, rotated, r->h->group);
     return GM_OK;
 }
 

@@ -57,6 +57,17 @@ class Convert(Case):
         for key, value in ("tokenizer.ggml.bos_token_id", struct.pack("<II", 4, 257)), ("tokenizer.ggml.add_bos_token", b"\7\0\0\0\1"):
             at = data.index(key.encode()) + len(key)
             self.assertEqual(data[at:at + len(value)], value, key)
+        # the same in a folder, with each of the tokenizers that are this program's own
+        for kind in "bytes", "chars", "words":
+            m, hf = self.trained("m-" + kind, "--attention", "softmax1", "--no-bos", "--tokens", kind), self.path("hf-" + kind)
+            self.ok("convert", m, "--to", "hf", "--out", hf)
+            said = [self.ok("generate", x, "--prompt", "Once", "--tokens", 12, "--temperature", 0) for x in (m, hf)]
+            self.assertEqual(*said)
+            zero = self.config(hf, "config.json")["bos_token_id"]
+            self.assertEqual(json.loads(self.ok("info", hf, "--json"))["tokenizer"]["bos"], zero)
+        losses = [json.loads(self.ok("eval", self.path(x), "--data", "stories", "--sequences", 4, "--threads", 1, "--quiet", "--json"))["loss"]
+                  for x in ("hf-bytes", "m.gguf")]
+        self.assertEqual(*losses)
         two = self.trained("two", "--attention", "softmax_n:n=2")
         said = self.ok("convert", two, "--to", "hf", "--out", self.path("two-hf"), "--zero-token", "2")
         self.assertIn("[257 x 2, the BOS that it was trained with, text]", said)
@@ -100,6 +111,17 @@ class Convert(Case):
             self.ok(*line)
             self.fails(1, ["--force"], *line)
             self.ok(*line, "--force")
+        # another model's shards do not stay beside new weights, nor do shards of another number
+        names = lambda: {n for n in os.listdir(self.path("hf")) if n.startswith("model")}
+        self.ok("convert", model, "--to", "hf", "--out", self.path("hf"), "--force", "--max-shard-size", "20KB")
+        many = names()
+        self.assertIn("model.safetensors.index.json", many)
+        self.assertNotIn("model.safetensors", many)
+        self.ok("convert", model, "--to", "hf", "--out", self.path("hf"), "--force", "--max-shard-size", "9KB")
+        self.assertGreater(len(names()), len(many))
+        self.assertEqual(len(names() & many), 1)  # the index
+        self.ok("convert", model, "--to", "hf", "--out", self.path("hf"), "--force")
+        self.assertEqual(names(), {"model.safetensors"})
         # another model's tokenizer does not stay beside new weights
         with open(self.path("hf", "tokenizer_config.json"), "w") as file:
             file.write("{}")

@@ -67,6 +67,28 @@ class Info(Case):
         self.fails(1, ["trainer_spec", "byte 300"], "info", self.path("t.model"))
         self.cut(os.path.join(folder, "gptneox-tokenizer.json"), "t.json", 1000)
         self.fails(1, ["t.json", "at byte"], "info", self.path("t.json"))
+        size = os.path.getsize(os.path.join(folder, "tok512.bin"))
+        self.cut(os.path.join(folder, "tok512.bin"), "t.bin", size - 1)
+        self.fails(1, ["t.bin", "byte"], "info", self.path("t.bin"))
+        for name in "gpt2-encoder.json", "gpt2-vocab.bpe":
+            self.cut(os.path.join(folder, name), name, os.path.getsize(os.path.join(folder, name)))
+        self.ok("info", self.path("gpt2-vocab.bpe"))
+        self.cut(os.path.join(folder, "gpt2-encoder.json"), "gpt2-encoder.json", 1000)
+        self.fails(1, ["gpt2-encoder.json", "byte"], "info", self.path("gpt2-encoder.json"))
+
+    def test_files_of_tokens_that_are_cut_off(self):
+        self.ok("tokenize", self.text(), "--tokens", "words", "--out", self.path("whole.tok"))
+        self.assertEqual(self.info(self.path("whole.tok"))["kind"], "tokens")
+        size = os.path.getsize(self.path("whole.tok"))
+        for cut in 8, 40, 79, 80, 81, 200, size // 2, size - 8, size - 1:
+            self.cut(self.path("whole.tok"), "t.tok", cut)
+            self.fails(1, ["t.tok", f"at byte {cut}"], "info", self.path("t.tok"))
+
+    def test_a_folder_with_a_damaged_tokenizer(self):
+        self.ok("train", "--data", self.text(), "--steps", 1, "--out", self.path("m"), "--quiet", *TINY_TRAIN)
+        self.cut(self.path("m", "tokenizer.json"), "short", 100)
+        os.replace(self.path("short"), self.path("m", "tokenizer.json"))
+        self.fails(1, ["tokenizer.json", "byte"], "info", self.path("m"))
 
     def test_refusals(self):
         self.fails(1, ["nowhere"], "info", self.path("nowhere"))
