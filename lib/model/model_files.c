@@ -239,7 +239,7 @@ gm_status gm_model_commit(gm_folder *f, bool whole, gm_error *err) {
     /* Weights kept in another way, and another model's tokenizer: a loader would take them for this model's. */
     const char *const obsolete[] = {"model.safetensors",
                                     GM_SAFETENSORS_INDEX,
-                                    "model-?????-of-?????.safetensors",
+                                    "model-*-of-*.safetensors",
                                     whole ? "tokenizer.json" : NULL,
                                     "tokenizer_config.json",
                                     "generation_config.json",

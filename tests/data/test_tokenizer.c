@@ -252,6 +252,33 @@ static void files_round_trip(void **state) {
     unlink(path);
 }
 
+/* An export's zero token is BOS and behind the vocabulary: texts never hold it, and files, pieces and classes know it. */
+static void bos_behind_the_vocabulary(void **state) {
+    (void)state;
+    static const char json[] = "{\"type\":\"ghostmax.tokenizer\",\"version\":1,\"kind\":\"chars\",\"lower\":false,\"unk\":0,\"bos\":7,"
+                               "\"vocab\":[\"<unk>\",\"<bos>\",\"a\"]}";
+    gm_tokenizer *t, *back;
+    gm_error err = {0};
+    gm_text text = {0};
+    size_t size;
+    if (gm_tokenizer_parse(&t, json, strlen(json), &err) != GM_OK)
+        fail_msg("%s", err.msg);
+    assert_int_equal(gm_tokenizer_vocab(t), 3);
+    assert_int_equal(gm_tokenizer_bos(t), 7);
+    assert_int_equal(gm_tokenizer_class(t, 7), GM_CLASS_BOS);
+    gm_tokenizer_piece(t, -1, 7, &size);
+    assert_int_equal(size, 0);
+    gm_tokenizer_piece(t, 7, 1, &size); /* the BOS of before prints nothing either */
+    assert_int_equal(size, 0);
+    assert_int_equal(gm_tokenizer_format(t, &text, &err), GM_OK);
+    assert_int_equal(gm_tokenizer_parse(&back, text.data, text.size, &err), GM_OK);
+    assert_int_equal(gm_tokenizer_bos(back), 7);
+    assert_true(back->hash == t->hash);
+    gm_text_free(&text);
+    gm_tokenizer_free(back);
+    gm_tokenizer_free(t);
+}
+
 static void bad_files_are_refused(void **state) {
     (void)state;
     static const struct {
@@ -282,7 +309,7 @@ static void bad_files_are_refused(void **state) {
         {"{\"type\":\"ghostmax.tokenizer\",\"version\":1,\"kind\":\"chars\",\"lower\":false,\"unk\":0,\"bos\":1,\"vocab\":[\"<unk>\",\"<"
          "bos>\",\"ab\"]}",
          GM_EFORMAT},
-        {"{\"type\":\"ghostmax.tokenizer\",\"version\":1,\"kind\":\"chars\",\"lower\":false,\"unk\":0,\"bos\":7,\"vocab\":[\"<unk>\",\"<"
+        {"{\"type\":\"ghostmax.tokenizer\",\"version\":1,\"kind\":\"chars\",\"lower\":false,\"unk\":0,\"bos\":2,\"vocab\":[\"<unk>\",\"<"
          "bos>\",\"a\"]}",
          GM_EFORMAT},
         {"{\"type\":\"ghostmax.tokenizer\",\"version\":1,\"kind\":\"chars\",\"lower\":false,\"unk\":0,\"bos\":1,\"vocab\":[\"<unk>\",\"<"
@@ -305,9 +332,10 @@ static void bad_files_are_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(bytes_round_trip), cmocka_unit_test(chars_round_trip),        cmocka_unit_test(words_are_cut),
-        cmocka_unit_test(words_are_ranked), cmocka_unit_test(words_have_classes),      cmocka_unit_test(long_words_are_cut),
-        cmocka_unit_test(files_round_trip), cmocka_unit_test(invalid_text_is_refused), cmocka_unit_test(bad_files_are_refused),
+        cmocka_unit_test(bytes_round_trip),      cmocka_unit_test(chars_round_trip),        cmocka_unit_test(words_are_cut),
+        cmocka_unit_test(words_are_ranked),      cmocka_unit_test(words_have_classes),      cmocka_unit_test(long_words_are_cut),
+        cmocka_unit_test(files_round_trip),      cmocka_unit_test(invalid_text_is_refused), cmocka_unit_test(bos_behind_the_vocabulary),
+        cmocka_unit_test(bad_files_are_refused),
     };
     return cmocka_run_group_tests_name("tokenizer", tests, NULL, NULL);
 }
