@@ -30,8 +30,8 @@ static const cli_option measure_options[] = {
     {"top", "N", "how many of the largest activations are kept", CLI_SMALL, offsetof(measure_args, measure.top), 1, 10000, NULL},
     {"brief", NULL, "norms, kurtosis, sinks and massive activations only: about half the time", CLI_FLAG, offsetof(measure_args, brief), 0,
      0, NULL},
-    {"out", "DIR", "also write measure.json and its tables (.csv) there: tensors, histograms, positions, dims, heads ...", CLI_TEXT,
-     offsetof(measure_args, out), 0, 0, "nothing is written"},
+    {"out", "DIR", "also write report.html, measure.json and its tables (.csv) there: tensors, histograms, positions, dims, heads ...",
+     CLI_TEXT, offsetof(measure_args, out), 0, 0, "nothing is written"},
     {"force", NULL, "replace a measurement in --out", CLI_FLAG, offsetof(measure_args, force), 0, 0, NULL},
     {0}};
 
@@ -57,6 +57,16 @@ static void measure_show(const measure_args *args, const char *text) {
     json_decref(root);
 }
 
+static gm_status write_report(const char *folder, gm_error *err) {
+    char path[1024];
+    int n = snprintf(path, sizeof path, "%s/report.html", folder);
+    if (n < 0 || (size_t)n >= sizeof path) {
+        snprintf(err->msg, sizeof err->msg, "the folder's name is too long");
+        return GM_EINVAL;
+    }
+    return gm_report_write(&folder, 1, path, err);
+}
+
 static int measure_run(const cli_command *command, void *arguments) {
     measure_args *args = arguments;
     cli_loaded loaded;
@@ -77,6 +87,10 @@ static int measure_run(const cli_command *command, void *arguments) {
     cli_progress_end();
     if (status == GM_OK && args->out)
         status = gm_measure_write(text, args->out, args->force, &err);
+    if (status == GM_OK && args->out)
+        status = gm_sample_write(loaded.model, loaded.data, args->out, &err);
+    if (status == GM_OK && args->out)
+        status = write_report(args->out, &err);
     if (status == GM_OK)
         measure_show(args, text);
     else

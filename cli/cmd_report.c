@@ -1,4 +1,4 @@
-/* cmd_report.c -- one HTML page from labs that have been run. */
+/* cmd_report.c -- one HTML page from labs, training runs and measurements. */
 #include "cli.h"
 
 #include <stdlib.h>
@@ -15,7 +15,7 @@ static void report_defaults(void *args) {
 }
 
 static const cli_option report_options[] = {
-    {"out", "FILE", "the page", CLI_TEXT, offsetof(report_args, out), 0, 0, "report.html in the only LAB"},
+    {"out", "FILE", "the page", CLI_TEXT, offsetof(report_args, out), 0, 0, "report.html in the only DIR"},
     {"force", NULL, "overwrite --out when it exists", CLI_FLAG, offsetof(report_args, force), 0, 0, NULL},
     {0}};
 
@@ -27,7 +27,7 @@ static int report_run(const cli_command *command, void *arguments) {
     char inside[1024];
     const char *path = args->out;
     if (!path && args->common.operand_count > 1) {
-        cli_error(command->name, "several labs need --out FILE for their one page");
+        cli_error(command->name, "several folders need --out FILE for their one page");
         return CLI_USAGE;
     }
     if (!path) {
@@ -49,13 +49,16 @@ static int report_run(const cli_command *command, void *arguments) {
 
 const cli_command cli_command_report = {
     .name = "report",
-    .summary = "one self-contained HTML page from one or more labs",
-    .operands = "LAB...",
+    .summary = "one self-contained HTML page from labs, runs, audits",
+    .operands = "DIR...",
     .operands_min = 1,
     .operands_max = 1 << 10,
-    .about = "Writes a page with the verdict, the table, training curves and outliers per layer and head of the labs in these folders.\n"
-             "It needs no network and no other file. `ghostmax lab` writes one too.",
-    .example = "ghostmax report lab book-lab --out both.html",
+    .about =
+        "Writes a page with the verdict, the table, training curves, activations, attention maps and what quantization costs, of the\n"
+        "folders of `ghostmax lab`, `train` and `measure --out`, from one machine or many, finished or not. Runs of the same data and\n"
+        "recipe are compared; others stand apart, with the reason. The page needs no network and no other file. `lab`, `train` and\n"
+        "`measure --out` write one of their own.",
+    .example = "ghostmax report lab book-lab audited-model --out all.html",
     .size = sizeof(report_args),
     .groups = report_groups,
     .defaults = report_defaults,

@@ -68,6 +68,11 @@ static bool on_step(void *user, const gm_train_progress *p) {
     return cli_stop_asked();
 }
 
+static bool on_measure(void *user, int64_t done, int64_t total) {
+    cli_progress_show(user, (double)done / (double)total, "measured %lld of %lld sequences", (long long)done, (long long)total);
+    return cli_stop_asked();
+}
+
 static int report_result(const train_args *args, const gm_train_result *r) {
     cli_progress_end();
     if (args->common.json)
@@ -132,6 +137,7 @@ static int train_run(const cli_command *command, void *arguments) {
     gm_train_result result;
     cli_loaded loaded = {0};
     train_watch watch = {.progress.quiet = args->common.quiet};
+    char line[2048] = "";
     int code;
     if (!args->out) {
         cli_error(command->name, "--out is missing; name a folder for the model");
@@ -142,6 +148,8 @@ static int train_run(const cli_command *command, void *arguments) {
         return CLI_USAGE;
     }
     cli_catch_stop();
+    cli_command_line(line, sizeof line);
+    args->train.command = line;
     if (gm_dist_agree(cli_ranks(), prepare(args, &loaded, &cfg, &err), &err) != GM_OK) {
         code = cli_fail(command, &err);
         goto done;
@@ -153,6 +161,9 @@ static int train_run(const cli_command *command, void *arguments) {
         cli_error(command->name, "stopped at step %lld; the same command continues it", (long long)watch.last_step);
         code = CLI_FAILED;
     } else if (status != GM_OK)
+        code = cli_fail(command, &err);
+    else if (gm_dist_rank(cli_ranks()) == 0 && args->train.measure_every > 0 &&
+             gm_run_examine(loaded.ctx, loaded.data, args->out, args->train.measure_sequences, on_measure, &watch.progress, &err) != GM_OK)
         code = cli_fail(command, &err);
     else
         code = report_result(args, &result);
@@ -174,7 +185,7 @@ const cli_command cli_command_train = {
     .name = "train",
     .summary = "train one model; run again to continue it",
     .operands = "",
-    .about = "Trains one model with one attention variant and writes it to a folder.",
+    .about = "Trains one model with one attention variant, measures it, and writes it with a report to a folder.",
     .example = "ghostmax train --data book.txt --model words-mini --attention softmax1 --steps 500 --out book-softmax1",
     .size = sizeof(train_args),
     .groups = train_groups,

@@ -343,6 +343,7 @@ typedef struct gm_train_options {
     int64_t measure_every, measure_sequences; /* norms, kurtosis and sinks into metrics.jsonl while they grow; 0: never; 16 sequences */
     uint64_t seed;
     const gm_model *from; /* surgery: begin with this model's weights instead of random ones, under another variant; NULL: random */
+    const char *command;  /* the command line, for the record; NULL: none */
     int64_t ramp;         /* surgery: steps over which the normaliser moves from the source's to the variant's; 0: at once */
     bool shard_optimizer; /* several ranks: each holds the moments of its share of the weights only; changes no bit of the result */
 } gm_train_options;
@@ -414,6 +415,11 @@ typedef struct gm_measure_options {
  * threads do. *json NULL on failure. Errors: GM_EINVAL (convention, a negative number), GM_ENOMEM, GM_ESTOPPED (the callback), those of
  * gm_model_loss. Test: tests/measure/test_measure.c, and against an independent implementation in double test_measure_oracle.c */
 gm_status gm_measure_model(gm_model *m, const gm_data *data, const gm_measure_options *options, char **json, gm_error *err);
+enum { GM_SAMPLE_TOKENS = 64 };
+/* One validation sequence's first GM_SAMPLE_TOKENS (or fewer) tokens in `folder`/sample.safetensors, for the eye: every tensor of the
+ * measurement, every head's attention weights and null mass, the tokens and their texts (docs/formats.md). Changes nothing in m. Errors:
+ * GM_EIO, GM_ENOMEM, those of gm_model_loss. Test: tests/cli/cli_report.py */
+gm_status gm_sample_write(gm_model *m, const gm_data *data, const char *folder, gm_error *err);
 /* A measurement as files for reports and spreadsheets: measure.json (with a checksum) and tables of it as .csv (docs/formats.md). What the
  * measurement does not have makes no file. force: a measurement that stands there is replaced, else it is refused (GM_EINVAL, nothing
  * touched), which gm_measure_check_folder tells beforehand. Errors: GM_EINVAL (no measurement), GM_EIO, GM_ENOMEM. Test:
@@ -628,9 +634,15 @@ typedef bool (*gm_lab_callback)(void *user, const gm_lab_progress *progress);
  * Test: tests/cli/cli_lab.py, tests/lab/test_lab_parts.c */
 gm_status gm_lab_run(const gm_ctx *ctx, const gm_lab_options *options, gm_lab_callback callback, void *user, char **results_json,
                      char **table_md, gm_error *err);
-/* What the report draws of these folders, as JSON (freed with free(); docs/formats.md): of labs as far as they are, finished or not. Its
- * page asks for it again, as data.json beside itself, every two seconds while it is served over http. Errors: GM_EFORMAT (damaged or
- * altered), GM_EIO, GM_ENOMEM. Test: tests/cli/cli_lab.py */
+/* What a trained model's folder lacks for a report of its own: measure.json (of so many sequences, with details), sample.safetensors, both
+ * kept when they are there, and report.html. Errors: GM_ESTOPPED (the callback), those of gm_model_load, gm_measure_model and
+ * gm_report_write. Test: tests/cli/cli_report.py */
+gm_status gm_run_examine(const gm_ctx *ctx, const gm_data *data, const char *folder, int64_t sequences, gm_eval_callback callback,
+                         void *user, gm_error *err);
+/* What the report draws of these folders, as JSON (freed with free(); docs/formats.md): of labs, training runs
+ * and audits as far as they are, finished or not; what compares is in one group (docs/formats.md). Its page asks for it again, as data.json
+ * beside itself, every two seconds while it is served over http. Errors: GM_EFORMAT (damaged or altered), GM_EIO (no such folder, or
+ * nothing in it that a report is of), GM_ENOMEM. Test: tests/cli/cli_report.py, `make test-report` */
 gm_status gm_report_json(const char *const *folders, int count, char **json, gm_error *err);
 /* The same as one self-contained HTML page. */
 gm_status gm_report_write(const char *const *folders, int count, const char *path, gm_error *err);

@@ -21,7 +21,7 @@ find include lib cli bench examples -name '*.[ch]' -o -name '*.def' -o -name '*.
         may["ops"]     = "base kernels"
         may["io"]      = "base"
         may["data"]    = "base io"
-        may["report"]  = "base"
+        may["report"]  = "base io"
         may["dist"]    = "base"
         may["model"]   = "base ops io"
         may["train"]   = "base ops model data io dist"  # ops: the optimizer is a layer too

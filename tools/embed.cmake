@@ -1,13 +1,16 @@
 # Files as C arrays: cmake -DNAMES="html;css" -DFILES="report.html;report.css" -DOUT=report_assets -P embed.cmake
-# writes OUT.c and OUT.h with `const unsigned char gm_asset_<name>[]` and `gm_asset_<name>_size`. A file given as "" is empty.
+# writes OUT.c and OUT.h with `const unsigned char gm_asset_<name>[]` and `gm_asset_<name>_size`. A file given as "" is empty;
+# "a.js|b.js" is one after the other.
 get_filename_component(header ${OUT}.h NAME)
 set(h "/* made by tools/embed.cmake */\n#include <stddef.h>\n")
 set(c "/* made by tools/embed.cmake */\n#include \"${header}\"\n")
 foreach(name file IN ZIP_LISTS NAMES FILES)
   set(hex "")
-  if(EXISTS "${file}")
-    file(READ "${file}" hex HEX)
-  endif()
+  string(REPLACE "|" ";" parts "${file}")
+  foreach(part IN LISTS parts)
+    file(READ "${part}" more HEX)
+    string(APPEND hex "${more}")
+  endforeach()
   string(LENGTH "${hex}" digits)
   math(EXPR size "${digits} / 2")
   string(REGEX REPLACE "(................................)" "\\1\n" hex "${hex}")

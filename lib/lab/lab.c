@@ -4,6 +4,7 @@
 
 #include "event_file.h"
 #include "identity.h"
+#include "made.h"
 #include "quant.h"
 
 #include <math.h>
@@ -78,6 +79,16 @@ static void name_run(gm_trial *run, const gm_lab_plan *plan) {
     }
 }
 
+static json_t *describe_run(const gm_trial *run, const gm_lab_plan *plan) {
+    gm_model_config cfg = plan->models[run->model].cfg;
+    gm_model_size size;
+    cfg.attention = plan->variants[run->variant];
+    gm_model_config_size(&size, &cfg, plan->options->train.batch, plan->options->train.context);
+    return json_pack("{s:s, s:s, s:I, s:s, s:I, s:I, s:f}", "model", plan->models[run->model].preset, "variant", plan->specs[run->variant],
+                     "seed", (json_int_t)run->seed, "folder", run->name, "params", (json_int_t)size.parameters, "params_of_variant",
+                     (json_int_t)size.attention_parameters_extra, "train_flops_per_token", size.flops_per_token_train);
+}
+
 /* Seed by seed, so that a lab stopped early has whole comparisons. */
 static gm_trial *list_runs(const gm_lab_plan *plan, int *count) {
     *count = (int)(plan->model_count * plan->variant_count * plan->seeds);
@@ -88,6 +99,7 @@ static gm_trial *list_runs(const gm_lab_plan *plan, int *count) {
             for (int v = 0; v < plan->variant_count; v++) {
                 runs[n] = (gm_trial){.model = m, .variant = v, .seed = plan->options->train.seed + (uint64_t)s};
                 name_run(&runs[n], plan);
+                runs[n].json = describe_run(&runs[n], plan);
                 n++;
             }
         }
@@ -163,20 +175,6 @@ static gm_status check_folder(const char *out, json_t *config, gm_error *err) {
     return GM_OK;
 }
 
-static gm_status begin_folder(const char *out, json_t *config, gm_error *err) {
-    char path[1024];
-    gm_dir_sweep(out);
-    GM_TRY(gm_path_join(path, sizeof path, out, "runs", err));
-    GM_TRY(gm_dir_make(path, err));
-    GM_TRY(gm_path_join(path, sizeof path, out, "lab.json", err));
-    if (gm_path_exists(path))
-        return GM_OK;
-    json_t *lab = json_pack("{s:s, s:s, s:O}", "schema", "ghostmax.lab-config/1", "version", GM_VERSION, "config", config);
-    gm_status status = gm_store_write(lab, path, err);
-    json_decref(lab);
-    return status;
-}
-
 /* ---- one run ----------------------------------------------------------------------------------------------------------------------- */
 
 typedef struct lab {
@@ -222,7 +220,7 @@ static bool on_train(void *user, const gm_train_progress *progress) {
 
 static gm_status measure(json_t **out, lab *l, gm_model *model, gm_error *err) {
     const gm_lab_options *o = l->plan.options;
-    gm_measure_options options = {.sequences = o->measure_sequences, .context = o->train.context};
+    gm_measure_options options = {.sequences = o->measure_sequences, .context = o->train.context, .details = true};
     char *text = NULL;
     GM_TRY(gm_measure_model(model, l->data, &options, &text, err));
     *out = json_loads(text, 0, NULL);
@@ -240,41 +238,8 @@ static bool on_quantize(void *user) {
     return tell(t->lab, t->run, "quantize", false, NULL);
 }
 
-static double number_in(const json_t *object, const char *name) {
-    const json_t *value = json_object_get(object, name);
-    return json_is_number(value) ? json_number_value(value) : NAN;
-}
-
-static void set_finite(json_t *values, const char *name, double x) {
-    if (isfinite(x))
-        json_object_set_new(values, name, json_real(x));
-}
-
-/* Every metric by its name: from training, from quant.json, and whatever measure.json has under that name. */
-static json_t *values_of(const gm_lab_plan *plan, const gm_train_result *train, const json_t *measured, const json_t *quant) {
-    json_t *values = json_object();
-    double f32_loss = number_in(quant, "f32_loss");
-    for (int i = 0; i < plan->metrics.count; i++) {
-        const char *name = plan->metrics.list[i].name;
-        json_object_set_new(values, name, json_null());
-        set_finite(values, name, number_in(measured, name));
-        set_finite(values, name, number_in(quant, name));
-    }
-    set_finite(values, "val_loss", train->val_loss);
-    set_finite(values, "ppl", exp(train->val_loss));
-    set_finite(values, "train_loss", train->loss);
-    set_finite(values, "train_tokens_per_s", round(train->tokens_per_s));
-    set_finite(values, "w8a8_executed_ppl", exp(number_in(quant, "w8a8_executed_loss")));
-    for (int i = 0; i < plan->precision_count; i++) {
-        char name[32];
-        snprintf(name, sizeof name, "%s_loss", plan->precisions[i].name);
-        double loss = number_in(quant, name);
-        snprintf(name, sizeof name, "%s_ppl", plan->precisions[i].name);
-        set_finite(values, name, exp(loss));
-        snprintf(name, sizeof name, "%s_loss_increase", plan->precisions[i].name);
-        set_finite(values, name, loss - f32_loss);
-    }
-    return values;
+static void set_finite(json_t *object, const char *name, double x) {
+    json_object_set_new(object, name, isfinite(x) ? json_real(x) : json_null());
 }
 
 /* What is computed for a finished run, and with which settings: read from `path` when it was made with the same, else made. */
@@ -308,6 +273,8 @@ static gm_status analyse(analysis a[2], lab *l, gm_trial *run, const char *folde
         status = i == 0 ? measure(&a[i].root, l, model, err)
                         : gm_lab_quantize(&a[i].root, &l->plan, l->data, model, l->plan.specs[run->variant], run->seed, on_quantize,
                                           &(quantize_teller){l, run}, err);
+        if (status == GM_OK && i == 0)
+            status = gm_sample_write(model, l->data, folder, err);
         if (status == GM_OK) {
             json_object_set(a[i].root, "settings", a[i].settings);
             status = gm_store_write(a[i].root, a[i].path, err);
@@ -329,22 +296,29 @@ static gm_status do_run(void *user, gm_trial *run, gm_error *err) {
                             {.file = "quant.json", .phase = "quantize", .settings = l->quantizing}};
     cfg.attention = l->plan.variants[run->variant];
     train.seed = run->seed;
+    train.command = o->command;
     snprintf(within, sizeof within, "runs/%s", run->name);
     GM_TRY(gm_path_join(folder, sizeof folder, o->out, within, err));
     gm_status status = gm_train_run(l->ctx, &cfg, l->data, &train, folder, on_train, &teller, &result, err);
     if (status == GM_EDIVERGED) {
-        run->diverged = true;
-        run->diverged_at = result.diverged_at;
+        json_object_set_new(run->json, "diverged_at", json_integer((json_int_t)result.diverged_at));
+        gm_run_values(run->json, &l->plan.metrics, NULL, NULL, NULL);
         return GM_OK;
     }
     GM_TRY(status);
     status = analyse(analyses, l, run, folder, &teller.worked, err);
     if (status == GM_OK && !teller.worked && tell(l, run, "train", true, NULL))
         status = gm_fail(err, GM_ESTOPPED, "stopped; the same command continues it");
-    if (status == GM_OK)
-        run->values = values_of(&l->plan, &result, analyses[0].root, analyses[1].root);
+    if (status == GM_OK) {
+        json_t *trained = json_object();
+        set_finite(trained, "val_loss", result.val_loss);
+        set_finite(trained, "loss", result.loss);
+        set_finite(trained, "tokens_per_s", round(result.tokens_per_s));
+        gm_run_values(run->json, &l->plan.metrics, trained, analyses[0].root, analyses[1].root);
+        json_decref(trained);
+    }
     json_decref(analyses[0].root);
-    run->quant = analyses[1].root;
+    json_decref(analyses[1].root);
     return status;
 }
 
@@ -366,11 +340,35 @@ static gm_status write_events(const char *out, const char *table, gm_error *err)
     return status;
 }
 
+static json_t *precision_names(const gm_lab_plan *plan) {
+    json_t *names = json_array();
+    for (int i = 0; i < plan->precision_count; i++)
+        json_array_append_new(names, json_string(plan->precisions[i].name));
+    return names;
+}
+
+static json_t *results_of(const lab *l, json_t *config) {
+    const gm_lab_plan *plan = &l->plan;
+    json_t *runs = json_array(), *precisions = precision_names(plan), *made = gm_made_json(l->ctx, plan->options->command);
+    for (int i = 0; i < l->run_count; i++)
+        json_array_append(runs, l->runs[i].json);
+    json_t *rows = gm_run_rows(runs, &plan->metrics);
+    json_t *root = json_pack("{s:s, s:O, s:O, s:O, s:O, s:O, s:O, s:o, s:o, s:o, s:o}", "schema", "ghostmax.lab/1", "version",
+                             json_object_get(made, "version"), "commit", json_object_get(made, "commit"), "command",
+                             json_object_get(made, "command"), "time", json_object_get(made, "time"), "config", config, "machine",
+                             json_object_get(made, "machine"), "metrics", gm_metrics_json(&plan->metrics), "rows", rows, "ablations",
+                             gm_ablation_rows(runs, precisions), "verdict", gm_verdict_of(rows, &plan->metrics));
+    json_decref(made);
+    json_decref(precisions);
+    json_decref(runs);
+    return root;
+}
+
 static gm_status conclude(lab *l, json_t *config, char **results_json, char **table_md, gm_error *err) {
     const char *out = l->plan.options->out;
     char path[1024];
     gm_text table = {0};
-    json_t *results = gm_lab_results(&l->plan, l->ctx, config, l->runs, l->run_count);
+    json_t *results = results_of(l, config);
     gm_status status = results ? GM_OK : gm_fail_memory(err, 1 << 16);
     if (status == GM_OK)
         gm_lab_table(&table, results, &l->plan.metrics);
@@ -402,6 +400,26 @@ static gm_status conclude(lab *l, json_t *config, char **results_json, char **ta
     return status;
 }
 
+/* lab.json: the identity, and beside it what the latest command asked for, so that a report of an unfinished lab knows what is missing.
+ */
+static gm_status begin_folder(const lab *l, json_t *config, gm_error *err) {
+    const char *out = l->plan.options->out;
+    char path[1024];
+    gm_dir_sweep(out);
+    GM_TRY(gm_path_join(path, sizeof path, out, "runs", err));
+    GM_TRY(gm_dir_make(path, err));
+    GM_TRY(gm_path_join(path, sizeof path, out, "lab.json", err));
+    json_t *runs = json_array(), *precisions = precision_names(&l->plan);
+    for (int i = 0; i < l->run_count; i++)
+        json_array_append(runs, l->runs[i].json);
+    json_t *made = gm_made_json(l->ctx, l->plan.options->command);
+    json_t *root = json_pack("{s:s, s:s, s:O, s:o, s:o, s:o}", "schema", "ghostmax.lab-config/1", "version", GM_VERSION, "config", config,
+                             "made", made, "precisions", precisions, "runs", runs);
+    gm_status status = root ? gm_store_write(root, path, err) : gm_fail_memory(err, 1 << 16);
+    json_decref(root);
+    return status;
+}
+
 static gm_status plan_lab(lab *l, const gm_lab_options *o, gm_error *err) {
     const gm_data_defaults *source = gm_data_default_of(o->data.source);
     gm_lab_plan *plan = &l->plan;
@@ -412,7 +430,9 @@ static gm_status plan_lab(lab *l, const gm_lab_options *o, gm_error *err) {
     for (int i = 0; i < plan->variant_count; i++)
         gm_variant_format(plan->specs[i], sizeof plan->specs[i], &plan->variants[i]);
     GM_TRY(gm_precisions_parse(plan->precisions, &plan->precision_count, o->precisions ? o->precisions : "w6a6", err));
-    gm_lab_metrics(&plan->metrics, plan->precisions, plan->precision_count);
+    json_t *names = precision_names(plan);
+    gm_metrics_of(&plan->metrics, names);
+    json_decref(names);
     return plan_models(plan, l->data, o->models ? o->models : source->model, err);
 }
 
@@ -445,7 +465,7 @@ static gm_status enter_folder(lab *l, gm_lock *lock, json_t *config, gm_error *e
         if (status == GM_OK)
             status = check_folder(out, config, err);
         if (status == GM_OK)
-            status = begin_folder(out, config, err);
+            status = begin_folder(l, config, err);
     }
     status = gm_dist_agree(l->dist, status, err);
     if (status == GM_OK)
@@ -482,29 +502,28 @@ gm_status gm_lab_run(const gm_ctx *ctx, const gm_lab_options *options, gm_lab_ca
     GM_TRY(check_options(&o, err));
     GM_TRY_GOTO(gm_dist_agree(l.dist, prepare(&l, &data, &alone, ctx, &o, err), err));
     config = config_of(&l.plan, data);
-    GM_TRY_GOTO(enter_folder(&l, &lock, config, err));
-    l.measuring = json_pack("{s:I}", "sequences", (json_int_t)o.measure_sequences);
-    l.quantizing = gm_lab_quant_settings(&l.plan);
-    add_extent(config, &l.plan, l.measuring, l.quantizing);
     l.runs = list_runs(&l.plan, &l.run_count);
     if (!l.runs) {
         status = gm_fail_memory(err, 1 << 16);
         goto done;
     }
+    GM_TRY_GOTO(enter_folder(&l, &lock, config, err));
+    l.measuring = json_pack("{s:I, s:b}", "sequences", (json_int_t)o.measure_sequences, "details", true);
+    l.quantizing = gm_lab_quant_settings(&l.plan);
+    add_extent(config, &l.plan, l.measuring, l.quantizing);
     GM_TRY_GOTO(run_all(&l, err));
     if (gm_dist_rank(l.dist) == 0)
         GM_TRY_GOTO(conclude(&l, config, results_json, table_md, err));
     for (int i = 0; i < l.run_count && status == GM_OK; i++) {
-        if (l.runs[i].diverged)
+        const json_t *at = json_object_get(l.runs[i].json, "diverged_at");
+        if (at)
             status =
                 gm_fail(err, GM_EDIVERGED, "%s, seed %llu, diverged at step %lld; its values are null; lower --lr or lengthen --warmup",
-                        l.plan.specs[l.runs[i].variant], (unsigned long long)l.runs[i].seed, (long long)l.runs[i].diverged_at);
+                        l.plan.specs[l.runs[i].variant], (unsigned long long)l.runs[i].seed, (long long)json_integer_value(at));
     }
 done:
-    for (int i = 0; i < l.run_count && l.runs; i++) {
-        json_decref(l.runs[i].values);
-        json_decref(l.runs[i].quant);
-    }
+    for (int i = 0; i < l.run_count && l.runs; i++)
+        json_decref(l.runs[i].json);
     json_decref(l.measuring);
     json_decref(l.quantizing);
     free(l.runs);

@@ -10,39 +10,19 @@
 
 #include "base.h"
 #include "dist.h"
+#include "ghostmax_model.h"
+#include "rows.h"
 #include "store.h"
 
 #include <jansson.h>
 
-enum { GM_LAB_MODELS = 16, GM_LAB_VARIANTS = 64, GM_LAB_SEEDS = 1000, GM_LAB_PRECISIONS = 8, GM_LAB_METRICS = 64 };
-
-/* ---- metrics: one list for results.json, table.md and the comparison with softmax --------------------------------------------- */
-
-/* Blocks of the table in which a metric stands. */
-enum { GM_TABLE_RESULTS = 1, GM_TABLE_MORE = 2, GM_TABLE_QUANTIZED = 4 };
-
-typedef struct gm_metric {
-    char name[40], title[40];
-    int tables;    /* none: results.json only */
-    int better;    /* -1: lower, 1: higher, 0: neither */
-    bool compared; /* paired with softmax, with an interval */
-    bool by_size;  /* with several presets: against their parameters too */
-    char why[64];  /* compared: what it is, in a sentence */
-} gm_metric;
-
-typedef struct gm_metrics {
-    gm_metric list[GM_LAB_METRICS];
-    int count;
-} gm_metrics;
+enum { GM_LAB_MODELS = 16, GM_LAB_VARIANTS = 64, GM_LAB_SEEDS = GM_SEEDS_MAX, GM_LAB_PRECISIONS = 8 };
 
 /* w6a8: weights of 6 bits, activations of 8. */
 typedef struct gm_precision {
     char name[16];
     int weight_bits, activation_bits;
 } gm_precision;
-
-/* The fixed metrics, and those of every precision. */
-void gm_lab_metrics(gm_metrics *out, const gm_precision *precisions, int count);
 
 typedef struct gm_lab_model {
     char preset[32];
@@ -65,10 +45,7 @@ typedef struct gm_trial {
     int model, variant;
     uint64_t seed;
     char name[384]; /* of its folder under runs/ */
-    bool diverged;  /* then diverged_at says when, and values is NULL */
-    int64_t diverged_at;
-    json_t *values; /* metric name -> number or null, for every metric of the plan */
-    json_t *quant;  /* quant.json; NULL when it diverged */
+    json_t *json;   /* the run as rows.h has it */
 } gm_trial;
 
 /* ---- who does which run (lab_queue.c) -------------------------------------------------------------------------------------------------
@@ -88,23 +65,8 @@ gm_status gm_lab_queue_run(const gm_lab_queue *q, gm_error *err);
 /* Collective: do all ranks see the lock that rank 0 has on the folder? Without that two might do one run. */
 gm_status gm_lab_queue_check(gm_dist *d, const char *out, gm_error *err);
 
-/* ---- statistics over seeds ------------------------------------------------------------------------------------------------------ */
-
-typedef struct gm_spread {
-    int n;            /* finite values */
-    double mean, std; /* std with n - 1; NaN for n < 2; mean NaN for n = 0 */
-} gm_spread;
-gm_spread gm_spread_of(const double *values, int n); /* non-finite values do not count */
-/* Half the width of the 95% interval of a mean: Student's t with n - 1 degrees of freedom. NaN for n < 2. */
-double gm_spread_interval95(const gm_spread *s);
-
-/* ---- results ------------------------------------------------------------------------------------------------------------------------ */
-
-json_t *gm_lab_results(const gm_lab_plan *plan, const gm_ctx *ctx, json_t *config, const gm_trial *runs, int run_count);
 /* Markdown, aligned so that it reads as well on a terminal. */
 void gm_lab_table(gm_text *out, const json_t *results, const gm_metrics *metrics);
-/* One per line of the verdict; also the "verdict" array of results.json. */
-json_t *gm_lab_verdict(const json_t *results, const gm_metrics *metrics);
 
 /* ---- quantization of one run (lab_quant.c) ------------------------------------------------------------------------------------------ */
 
@@ -117,12 +79,5 @@ json_t *gm_lab_quant_settings(const gm_lab_plan *plan);
 typedef bool (*gm_lab_stop)(void *user);
 gm_status gm_lab_quantize(json_t **out, const gm_lab_plan *plan, const gm_data *data, gm_model *model, const char *spec, uint64_t seed,
                           gm_lab_stop stop, void *user, gm_error *err);
-/* The alternatives to another softmax: plain softmax, quantized in a way that copes with outliers. By index; NULL past the end. */
-typedef struct gm_ablation {
-    const char *name, *title; /* "smoothquant", "softmax + SmoothQuant" */
-} gm_ablation;
-const gm_ablation *gm_lab_ablation(int index);
-/* Of quant.json: tensor name -> what it alone adds to the loss; empty when that was not asked for. The caller's. */
-json_t *gm_lab_sensitivity(const json_t *quant);
 
 #endif

@@ -32,13 +32,6 @@ gm_status gm_precisions_parse(gm_precision *out, int *count, const char *list, g
     return GM_OK;
 }
 
-/* ---- the alternatives */
-
-const gm_ablation *gm_lab_ablation(int index) {
-    static const gm_ablation ablations[] = {{"smoothquant", "softmax + SmoothQuant"}, {"llm-int8", "softmax + LLM.int8()"}};
-    return index >= 0 && index < GM_COUNT(ablations) ? &ablations[index] : NULL;
-}
-
 json_t *gm_lab_quant_settings(const gm_lab_plan *plan) {
     const gm_lab_options *o = plan->options;
     json_t *quant = gm_quant_options_to_json(&o->quant), *precisions = json_array();
@@ -133,16 +126,6 @@ static gm_status report_w8a8(quant_job *j, gm_error *err) {
     return GM_OK;
 }
 
-json_t *gm_lab_sensitivity(const json_t *quant) {
-    const json_t *tensors = json_object_get(json_object_get(json_object_get(quant, "report"), "sensitivity"), "tensors"), *tensor;
-    json_t *costs = json_object();
-    size_t i;
-    json_array_foreach(tensors, i, tensor) {
-        json_object_set(costs, json_string_value(json_object_get(tensor, "name")), json_object_get(tensor, "loss_cost"));
-    }
-    return costs;
-}
-
 gm_status gm_lab_quantize(json_t **out, const gm_lab_plan *plan, const gm_data *data, gm_model *model, const char *spec, uint64_t seed,
                           gm_lab_stop stop, void *user, gm_error *err) {
     quant_job j = {.plan = plan, .data = data, .model = model, .seed = seed, .stop = stop, .user = user, .root = json_object()};
@@ -151,7 +134,7 @@ gm_status gm_lab_quantize(json_t **out, const gm_lab_plan *plan, const gm_data *
         status = simulate_from(&j, 1, j.root, &plan->options->quant, err);
     bool alternatives = strcmp(spec, "softmax") == 0 && !plan->options->no_ablations;
     const gm_ablation *a;
-    for (int i = 0; alternatives && status == GM_OK && (a = gm_lab_ablation(i)); i++) {
+    for (int i = 0; alternatives && status == GM_OK && (a = gm_ablation_list(i)); i++) {
         json_t *losses = json_object();
         gm_quant_options options;
         json_object_set_new(j.root, a->name, losses);

@@ -28,6 +28,15 @@ static json_t *histogram(printer *out, const gm_sketch *s) {
     return array;
 }
 
+static json_t *levels(const gm_sketch *s) {
+    int64_t counts[GM_SKETCH_LEVELS];
+    json_t *array = json_array();
+    gm_sketch_levels(s, counts);
+    for (int i = 0; i < GM_SKETCH_LEVELS; i++)
+        json_array_append_new(array, json_integer(counts[i]));
+    return array;
+}
+
 static json_t *positions_array(printer *out, const gm_position_stats *s, int64_t T) {
     json_t *array = json_array();
     for (int i = 0; i < s->bins; i++) {
@@ -102,6 +111,7 @@ void gm_measure_details_tensor(printer *out, json_t *object, const gm_measured *
         gm_measure_put(out, object, "outliers_by_class_without_first", gm_measure_class_counts(out, classes->count[GM_WITHOUT_FIRST]));
     }
     gm_measure_put(out, object, "histogram", histogram(out, &t->stats.sketch));
+    gm_measure_put(out, object, "levels", levels(&t->stats.sketch));
     gm_measure_put(out, object, "positions", positions_array(out, &t->positions, out->p->T));
     gm_measure_put(out, object, "dims", dims_array(out, &t->dims));
 }

@@ -101,3 +101,34 @@ uint64_t gm_sketch_octave(const gm_sketch *s, int exponent, bool negative) {
         sum += count[i];
     return sum;
 }
+
+/* Values of one sign (bins from `sign` on) whose size is below x, a bin's share by its width. */
+static double below(const gm_sketch *s, int sign, double x) {
+    double sum = 0;
+    for (int bin = 0; bin < INFINITE; bin++) {
+        double low = edge(bin), high = bin + 1 == INFINITE ? 0x1p128 : edge(bin + 1);
+        if (low >= x)
+            break;
+        sum += (double)s->count[sign | bin] * (high <= x ? 1 : (x - low) / (high - low));
+    }
+    return sum;
+}
+
+void gm_sketch_levels(const gm_sketch *s, int64_t counts[GM_SKETCH_LEVELS]) {
+    const int middle_level = GM_SKETCH_LEVELS / 2;
+    const double step = (double)s->largest / middle_level;
+    memset(counts, 0, GM_SKETCH_LEVELS * sizeof *counts);
+    if (!(step > 0) || isinf(step)) {
+        counts[middle_level] = (int64_t)(s->total - gm_sketch_infinities(s));
+        return;
+    }
+    for (int negative = 0; negative < 2; negative++) {
+        int sign = negative ? SIGN : 0;
+        int64_t before = 0, all = (int64_t)(below(s, sign, 0x1p128) + 0.5);
+        for (int level = 0; level <= middle_level; level++) {
+            int64_t upto = level == middle_level ? all : (int64_t)(below(s, sign, (level + 0.5) * step) + 0.5);
+            counts[middle_level + (negative ? -level : level)] += upto - before;
+            before = upto;
+        }
+    }
+}

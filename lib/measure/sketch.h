@@ -34,4 +34,10 @@ double gm_sketch_size_quantile(const gm_sketch *s, double q);
 enum { GM_SKETCH_ZERO = -127, GM_SKETCH_TOP = 127 };
 uint64_t gm_sketch_octave(const gm_sketch *s, int exponent, bool negative);
 
+/* How an even grid of 255 levels over the largest size would be used: counts[i] finite values nearest to level i - 127, a step apart,
+ * step = largest / 127. A bin that two levels share is divided evenly over its width, so counts are exact to what lies in such bins; they
+ * sum to all values in bins. Without a finite largest size other than 0 all are at level 0. */
+enum { GM_SKETCH_LEVELS = 255 };
+void gm_sketch_levels(const gm_sketch *s, int64_t counts[GM_SKETCH_LEVELS]);
+
 #endif

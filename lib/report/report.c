@@ -1,143 +1,102 @@
 /* report.c -- one HTML page that needs nothing else: the page, its style, d3 and the drawing code are compiled in (report_assets.h, made
- * by tools/embed.cmake), the labs' numbers are put in as JSON. Text from files never becomes markup: '<' is escaped in the JSON, and
- * report.js only sets text. */
-#define _GNU_SOURCE
+ * by tools/embed.cmake), the numbers are put in as JSON. Text from files never becomes markup: '<' is escaped in the JSON, and the page's
+ * code only sets text. */
+#include "gather.h"
 #include "report_assets.h"
-#include "store.h"
 
 #include "ghostmax_model.h"
 
-#include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { POINTS_MAX = 500 }; /* of one curve: more is not seen on a screen */
-
-static const char advice[] = "run the lab again: it writes it anew from the runs";
+/* The page stays below 5 MB. What has no samples yet leaves room for them; fewer tokens and layers are shown where there are many. */
+enum { PAGE_BYTES = 4700000, TEXT_MOST = 2000 };
 
 /* ---- the data --------------------------------------------------------------------------------------------------------------------- */
 
-/* metrics.jsonl as an array; of plain lines only so many, of those with a measurement all. The line that a killed run did not finish is no
- * line. */
-static gm_status read_log(json_t **out, const char *path, gm_error *err) {
-    gm_file file;
-    *out = json_array();
-    if (!gm_path_exists(path))
-        return GM_OK;
-    GM_TRY(gm_file_open(&file, path, err));
-    const char *text = (const char *)file.data, *last = file.size ? memrchr(text, '\n', file.size) : NULL, *end = last ? last + 1 : text;
-    int64_t lines = 0, number = 0;
-    for (const char *p = text; p < end; p++)
-        lines += *p == '\n';
-    int64_t every = lines / POINTS_MAX + 1;
-    gm_status status = GM_OK;
-    for (const char *p = text; p < end && status == GM_OK; number++) {
-        size_t n = (size_t)((const char *)memchr(p, '\n', (size_t)(end - p)) - p);
-        json_error_t where;
-        json_t *line = n ? json_loadb(p, n, 0, &where) : NULL;
-        if (n && !line)
-            status = gm_fail_at(err, GM_EFORMAT, p - text + where.position, "'%s' is damaged: %s, line %lld", path, where.text,
-                                (long long)number + 1);
-        else if (line && (number % every == 0 || json_object_size(line) > 5 || number == lines - 1))
-            json_array_append(*out, line);
-        json_decref(line);
-        p += n + 1;
-    }
-    gm_file_close(&file);
-    return status;
+/* Text is cut where it is longer than anyone reads. */
+static json_t *clip_text(const json_t *text) {
+    const char *s = json_string_value(text);
+    size_t n = TEXT_MOST;
+    while (n > 0 && ((unsigned char)s[n] & 0xc0) == 0x80)
+        n--;
+    return json_sprintf("%.*s...", (int)n, s);
 }
 
-/* What the page draws of measure.json. */
-static json_t *thin_measure(const json_t *measured) {
-    static const char *const kept[] = {"name", "site", "layer", "inf_norm", "inf_norm_without_first", "kurtosis", "kurtosis_without_first"};
-    json_t *tensors = json_array(), *tensor;
+static void clip_texts(json_t *node) {
+    const char *key;
+    json_t *value;
     size_t i;
-    json_array_foreach(json_object_get(measured, "tensors"), i, tensor) {
-        json_t *thin = json_object();
-        for (int k = 0; k < GM_COUNT(kept); k++)
-            json_object_set(thin, kept[k], json_object_get(tensor, kept[k]));
-        json_array_append_new(tensors, thin);
-    }
-    json_t *root = json_pack("{s:o}", "tensors", tensors);
-    json_object_set(root, "heads", json_object_get(measured, "heads"));
-    return root;
-}
-
-static gm_status add_run(json_t *runs, const char *folder, const char *name, gm_error *err) {
-    char path[1024], file[512];
-    json_t *log = NULL, *measured = NULL;
-    snprintf(file, sizeof file, "runs/%s/metrics.jsonl", name);
-    GM_TRY(gm_path_join(path, sizeof path, folder, file, err));
-    gm_status status = read_log(&log, path, err);
-    snprintf(file, sizeof file, "runs/%s/measure.json", name);
-    if (status == GM_OK)
-        status = gm_path_join(path, sizeof path, folder, file, err);
-    if (status == GM_OK)
-        status = gm_store_read(&measured, path, advice, err);
-    if (status == GM_OK) {
-        json_t *run = json_pack("{s:O}", "log", log);
-        if (measured)
-            json_object_set_new(run, "measure", thin_measure(measured));
-        json_object_set_new(runs, name, run);
-    }
-    json_decref(log);
-    json_decref(measured);
-    return status;
-}
-
-/* The runs that lie in a folder whose results are not there yet. */
-static gm_status add_unfinished(json_t *runs, const char *folder, gm_error *err) {
-    char path[1024];
-    GM_TRY(gm_path_join(path, sizeof path, folder, "runs", err));
-    DIR *dir = opendir(path);
-    if (!dir)
-        return gm_fail_errno(err, "cannot read '%s'", path);
-    gm_status status = GM_OK;
-    for (struct dirent *entry; status == GM_OK && (entry = readdir(dir));) {
-        if (entry->d_name[0] != '.')
-            status = add_run(runs, folder, entry->d_name, err);
-    }
-    closedir(dir);
-    return status;
-}
-
-static gm_status add_lab(json_t *labs, const char *folder, gm_error *err) {
-    static const char *const lab_files[] = {"lab.json", NULL};
-    char path[1024];
-    json_t *results, *row, *run, *runs = json_object();
-    size_t i, k;
-    GM_TRY(gm_path_join(path, sizeof path, folder, "results.json", err));
-    gm_status status = gm_store_read(&results, path, advice, err);
-    if (status == GM_OK && !results)
-        status = gm_dir_has(folder, lab_files)
-                     ? add_unfinished(runs, folder, err)
-                     : gm_fail(err, GM_EIO, "'%s' has no results.json and no lab.json; give the folder of a `ghostmax lab`", folder);
-    json_array_foreach(json_object_get(results, "rows"), i, row) {
-        json_array_foreach(json_object_get(row, "runs"), k, run) {
-            const char *name = json_string_value(json_object_get(run, "folder"));
-            if (status == GM_OK && name)
-                status = add_run(runs, folder, name, err);
+    void *next;
+    if (json_is_object(node)) {
+        json_object_foreach_safe(node, next, key, value) {
+            if (json_is_string(value) && json_string_length(value) > TEXT_MOST)
+                json_object_set_new(node, key, clip_text(value));
+            else
+                clip_texts(value);
+        }
+    } else if (json_is_array(node)) {
+        json_array_foreach(node, i, value) {
+            if (json_is_string(value) && json_string_length(value) > TEXT_MOST)
+                json_array_set_new(node, i, clip_text(value));
+            else
+                clip_texts(value);
         }
     }
-    if (status == GM_OK)
-        json_array_append_new(labs, json_pack("{s:s, s:O?, s:O}", "folder", folder, "results", results, "runs", runs));
-    json_decref(results);
-    json_decref(runs);
-    return status;
+}
+
+static gm_status dump(char **json, const json_t *data, gm_error *err) {
+    *json = json_dumps(data, JSON_COMPACT | JSON_REAL_PRECISION(6));
+    return *json ? GM_OK : gm_fail_memory(err, 1 << 20);
+}
+
+/* Puts the bytes of samples where their paths stand. */
+static gm_status add_samples(json_t *data, gm_error *err) {
+    json_t *group, *run;
+    size_t i, k;
+    int64_t count = 0, used;
+    char *json;
+    json_array_foreach(json_object_get(data, "groups"), i, group) {
+        json_array_foreach(json_object_get(group, "runs"), k, run) {
+            count += json_object_get(run, "sample") != NULL;
+        }
+    }
+    if (count == 0)
+        return GM_OK;
+    GM_TRY(dump(&json, data, err));
+    used = (int64_t)(strlen(json) + gm_asset_html_size + gm_asset_css_size + gm_asset_js_size + gm_asset_d3_size);
+    free(json);
+    json_array_foreach(json_object_get(data, "groups"), i, group) {
+        json_array_foreach(json_object_get(group, "runs"), k, run) {
+            json_t *sample, *path = json_object_get(run, "sample");
+            if (!path)
+                continue;
+            GM_TRY(gm_sample_bytes(&sample, json_string_value(path), (PAGE_BYTES - used) / count, err));
+            json_object_set_new(run, "sample", sample ? sample : json_null());
+        }
+    }
+    return GM_OK;
 }
 
 gm_status gm_report_json(const char *const *folders, int count, char **json, gm_error *err) {
-    json_t *labs = json_array();
+    gm_gathered g = {json_array(), json_array(), json_array()};
     gm_status status = GM_OK;
     *json = NULL;
     for (int i = 0; i < count && status == GM_OK; i++)
-        status = add_lab(labs, folders[i], err);
-    json_t *data = json_pack("{s:s, s:o}", "version", GM_VERSION, "labs", labs);
+        status = gm_gather_folder(&g, folders[i], err);
+    json_t *groups = status == GM_OK ? gm_groups_of(&g) : NULL;
+    json_t *data = json_pack("{s:s, s:s, s:o, s:o, s:o*}", "schema", "ghostmax.report/1", "version", GM_VERSION, "sources", g.sources,
+                             "notes", g.notes, "groups", groups);
+    if (status == GM_OK)
+        status = data ? GM_OK : gm_fail_memory(err, 1 << 20);
     if (status == GM_OK) {
-        *json = json_dumps(data, JSON_COMPACT | JSON_REAL_PRECISION(6));
-        status = *json ? GM_OK : gm_fail_memory(err, 1 << 20);
+        clip_texts(data);
+        status = add_samples(data, err);
     }
+    if (status == GM_OK)
+        status = dump(json, data, err);
     json_decref(data);
+    json_decref(g.runs);
     return status;
 }
 

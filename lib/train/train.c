@@ -9,6 +9,7 @@
  *   config.json, model.safetensors, tokenizer.json   the model, written at the end */
 #include "checkpoints.h"
 #include "identity.h"
+#include "made.h"
 #include "model.h"
 #include "run_log.h"
 #include "sharing.h"
@@ -94,7 +95,7 @@ typedef struct run { /* what stands in the folder is read and written by rank 0 
     const char *folder;
     char record_path[1024];
     gm_checkpoints checkpoints;
-    json_t *identity;
+    json_t *identity, *made; /* made: what the run was begun with */
     gm_model *model;
     gm_sharing sharing;
     int32_t *x, *y;           /* [this rank's sequences of a step, context] */
@@ -190,10 +191,14 @@ static gm_status newest_read(run *r, const gm_whole_moments *moments, gm_error *
 
 /* train.json: the identity alone while the run goes on, with the result at its end. */
 static gm_status record_save(run *r, const gm_train_result *result, gm_error *err) {
-    json_t *record = json_pack("{s:s, s:O}", "schema", "ghostmax.train/1", "identity", r->identity);
+    gm_model_size size;
+    gm_model_config_size(&size, &r->model->cfg, r->o.batch, r->o.context);
+    json_t *record = json_pack("{s:s, s:O, s:O, s:{s:s, s:I, s:I, s:f}}", "schema", "ghostmax.train/1", "identity", r->identity, "made",
+                               r->made, "model", "preset", r->model->cfg.preset, "params", (json_int_t)size.parameters, "params_of_variant",
+                               (json_int_t)size.attention_parameters_extra, "train_flops_per_token", size.flops_per_token_train);
     if (result && record) {
-        json_t *j = json_pack("{s:I, s:I, s:f}", "step", (json_int_t)result->step, "diverged_at", (json_int_t)result->diverged_at,
-                              "tokens_per_s", round(result->tokens_per_s));
+        json_t *j = json_pack("{s:I, s:I, s:f, s:f}", "step", (json_int_t)result->step, "diverged_at", (json_int_t)result->diverged_at,
+                              "tokens_per_s", round(result->tokens_per_s), "seconds", r->seconds);
         json_object_set_new(j, "loss", isfinite(result->loss) ? json_real(result->loss) : json_null());
         json_object_set_new(j, "val_loss", isfinite(result->val_loss) ? json_real(result->val_loss) : json_null());
         json_object_set_new(record, "result", j);
@@ -351,7 +356,11 @@ static gm_status record_load(run *r, bool *finished, gm_train_result *result, gm
         return gm_fail_at(err, GM_EFORMAT, where.position, "'%s' is damaged at byte %d (%s); remove the folder to start the run again",
                           r->record_path, where.position, where.text);
     gm_status status = gm_identity_compare(json_object_get(record, "identity"), r->identity, r->folder, err);
-    json_t *j = json_object_get(record, "result");
+    json_t *j = json_object_get(record, "result"), *made = json_object_get(record, "made");
+    if (made) {
+        json_decref(r->made);
+        r->made = json_incref(made);
+    }
     if (status == GM_OK && j) {
         json_int_t step = 0, diverged = 0;
         json_t *loss = NULL, *val_loss = NULL;
@@ -531,8 +540,12 @@ gm_status gm_train_run(const gm_ctx *ctx, const gm_model_config *cfg, const gm_d
                        (long long)checked.context);
     GM_TRY(gm_path_join(r.record_path, sizeof r.record_path, folder, "train.json", err));
     r.identity = gm_identity_of(&checked, options, gm_data_identity(data));
-    if (!r.identity)
+    r.made = gm_made_json(ctx, options->command);
+    if (!r.identity || !r.made) {
+        json_decref(r.identity);
+        json_decref(r.made);
         return gm_fail_memory(err, 4096);
+    }
 
     r.checkpoints = (gm_checkpoints){.folder = folder, .keep = options->keep};
 
@@ -563,6 +576,7 @@ done:
     gm_run_log_close(&r.log);
     gm_lock_release(&r.lock);
     json_decref(r.identity);
+    json_decref(r.made);
     gm_sharing_end(&r.sharing);
     gm_model_free(r.model);
     gm_free(r.x);

@@ -67,7 +67,7 @@ class Lab(Case):
         self.assertIn("too few for an interval", table)
         with open(self.path("lab1", "report.html")) as f:
             page = f.read()
-        self.assertIn("ghostmax.lab/1", page)
+        self.assertIn("ghostmax.report/1", page)
         self.assertNotRegex(page, r'(src|href)="(?!data:)')
 
     def test_initial_weights_are_shared(self):

@@ -93,6 +93,17 @@ def check_histogram(what, histogram, x, tolerance):
                 between(f"{what} octave {sign * lower}", count, low, high)
 
 
+def check_levels(what, levels, x, tolerance):
+    """Values below each boundary of an even grid of 255 levels: exact but for those that share a bin (1/64 of their size) with it."""
+    step = np.abs(x).max() / 127
+    assert len(levels) == 255 and sum(levels) == x.size, what
+    below = np.cumsum(levels)
+    for i in range(254):
+        boundary = (i - 127 + 0.5) * step
+        slack = (1 / 63 + tolerance) * abs(boundary) + 0.2 * tolerance * x.std()
+        between(f"{what} up to level {i - 127}", below[i], (x < boundary - slack).sum(), (x < boundary + slack).sum())
+
+
 def check_positions(what, bins, x, tolerance):
     norms, sizes = np.sqrt((x ** 2).sum(axis=2)), np.abs(x).max(axis=2)
     covered = 0
@@ -358,6 +369,7 @@ def check_model(case):
         per_token = convention == "opt-code" and name.endswith((".norm2", ".ffn_out"))  # fc2 and final_layer_norm are (-1, C) there
         check_tensor(name, by_name[name], x, per_token, tolerance, classes)
         check_histogram(name, by_name[name]["histogram"], x, tolerance)
+        check_levels(name, by_name[name]["levels"], x, tolerance)
         check_positions(name, by_name[name]["positions"], x, tolerance)
         if not name.endswith((".q", ".k")):  # whose dimensions the library orders in its own way
             for dim in by_name[name]["dims"]:

@@ -155,8 +155,35 @@ static void test_no_numbers(void **state) {
     gm_sketch_free(&s);
 }
 
+/* On a grid of 127 steps of 1: whole numbers are their own level, the halves' bins are shared, zeros and infinities. */
+static void test_levels(void **state) {
+    (void)state;
+    static const float values[] = {127, -127, 3, 3, -3, 0, 0, 0, 0.25f, -0.25f, INFINITY};
+    gm_sketch s;
+    int64_t counts[GM_SKETCH_LEVELS], sum = 0;
+    assert_int_equal(gm_sketch_init(&s, NULL), GM_OK);
+    gm_sketch_levels(&s, counts); /* empty */
+    for (int i = 0; i < GM_SKETCH_LEVELS; i++)
+        assert_int_equal(counts[i], 0);
+    gm_sketch_add(&s, values, 10);
+    gm_sketch_levels(&s, counts);
+    for (int i = 0; i < GM_SKETCH_LEVELS; i++)
+        sum += counts[i];
+    assert_int_equal(sum, 10);
+    assert_int_equal(counts[127], 5);
+    assert_int_equal(counts[130], 2);
+    assert_int_equal(counts[124], 1);
+    assert_int_equal(counts[0], 1);
+    assert_int_equal(counts[254], 1);
+    gm_sketch_add(&s, values, 11); /* an infinity: no grid */
+    gm_sketch_levels(&s, counts);
+    assert_int_equal(counts[127], 20);
+    gm_sketch_free(&s);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_error_bound), cmocka_unit_test(test_every_exponent),
-                                       cmocka_unit_test(test_merge), cmocka_unit_test(test_by_hand), cmocka_unit_test(test_no_numbers)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_levels),         cmocka_unit_test(test_error_bound),
+                                       cmocka_unit_test(test_every_exponent), cmocka_unit_test(test_merge),
+                                       cmocka_unit_test(test_by_hand),        cmocka_unit_test(test_no_numbers)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
 /* spread.c -- mean, standard deviation and confidence interval over a few seeds. */
-#include "lab.h"
+#include "rows.h"
 
 #include <math.h>
 

@@ -1,6 +1,6 @@
-/* lab_verdict.c -- what the numbers allow one to say, in sentences made from the paired intervals: better, worse, or no difference beyond
+/* verdict.c -- what the numbers allow one to say, in sentences made from the paired intervals: better, worse, or no difference beyond
  * noise; and with too few seeds, that. */
-#include "lab.h"
+#include "rows.h"
 
 #include <math.h>
 #include <string.h>
@@ -20,6 +20,10 @@ static outcome outcome_of(const json_t *row, const char *metric) {
     if (isnan(low) || isnan(high))
         return UNKNOWN;
     return high < 0 ? LOWER : low > 0 ? HIGHER : SAME;
+}
+
+static const char *model_of(const json_t *rows, size_t i) {
+    return json_string_value(json_object_get(json_array_get(rows, i), "model"));
 }
 
 static const char *variant_of(const json_t *row) {
@@ -151,15 +155,14 @@ static void sentences_of_model(json_t *sentences, json_t *rows, const gm_metrics
 }
 
 /* The rows of one model at a time: they stand together. */
-json_t *gm_lab_verdict(const json_t *results, const gm_metrics *metrics) {
-    const json_t *rows = json_object_get(results, "rows");
+json_t *gm_verdict_of(const json_t *rows, const gm_metrics *metrics) {
     json_t *sentences = json_array();
     size_t n = json_array_size(rows);
-    bool several = json_array_size(json_object_get(json_object_get(results, "config"), "models")) > 1;
+    bool several = n > 0 && strcmp(model_of(rows, 0), model_of(rows, n - 1)) != 0;
     for (size_t i = 0; i < n;) {
-        const char *model = json_string_value(json_object_get(json_array_get(rows, i), "model"));
+        const char *model = model_of(rows, i);
         json_t *group = json_array();
-        for (; i < n && strcmp(model, json_string_value(json_object_get(json_array_get(rows, i), "model"))) == 0; i++)
+        for (; i < n && strcmp(model, model_of(rows, i)) == 0; i++)
             json_array_append(group, json_array_get(rows, i));
         json_t *said = json_array(), *sentence;
         size_t k;
