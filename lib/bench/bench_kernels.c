@@ -15,9 +15,9 @@ static void run_dot(void *state) {
     kernel_state *s = state;
     s->c[0] += s->k->f32_dot(s->a, s->b, ROW);
 }
-static void run_tile(void *state) {
+static void run_transpose(void *state) {
     kernel_state *s = state;
-    s->k->f32_gemm_tile(s->c, s->a, s->b, DEPTH);
+    s->k->f32_transpose(s->c, 32, s->a, DEPTH, 32, DEPTH);
 }
 static void run_int8_tile(void *state) {
     kernel_state *s = state;
@@ -92,8 +92,7 @@ gm_status gm_bench_kernels(gm_bench *b, gm_error *err) {
         void (*run)(void *);
         double flops, int_ops, read, written, updated;
     } slots[] = {
-        {"f32_gemm_tile", "8 x 32 x 256", run_tile, 2.0 * GM_TILE_M * GM_TILE_N * DEPTH, 0, 4.0 * (GM_TILE_M + GM_TILE_N) * DEPTH,
-         4.0 * GM_TILE_M * GM_TILE_N, 0},
+        {"f32_transpose", "32 x 256", run_transpose, 0, 0, 4.0 * 32 * DEPTH, 4.0 * 32 * DEPTH, 0},
         {"u8s8_gemm_tile", "32 x 32 x 512", run_int8_tile, 0, 2.0 * GM_INT8_M * GM_INT8_N * INT8_DEPTH,
          1.0 * (GM_INT8_M + GM_INT8_N) * INT8_DEPTH, 4.0 * GM_INT8_M * GM_INT8_N, 0},
         {"f32_mm", "64 keys x 32 queries x 64", run_mm, 2.0 * KEYS * GM_LANES * HEAD, 0, 4.0 * HEAD * (KEYS + GM_LANES),

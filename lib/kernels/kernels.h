@@ -6,7 +6,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { GM_TILE_M = 8, GM_TILE_N = 32 };  /* f32_gemm_tile's shape */
 enum { GM_INT8_M = 32, GM_INT8_N = 32 }; /* u8s8_gemm_tile's largest shape */
 enum { GM_INT8_DEPTH = 1 << 16 };        /* the deepest sum: 65536 products of 255 x -128 still fit 32 bits */
 enum { GM_LANES = 32 };                  /* queries of an attention tile, side by side: a multiple of every vector */

@@ -16,6 +16,8 @@
 #include <stdint.h>
 #include <string.h>
 
+typedef float v_four __attribute__((vector_size(16))); /* the same on every instruction set */
+
 #if defined(__AVX512F__)
 
 #include <immintrin.h>

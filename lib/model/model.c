@@ -443,12 +443,14 @@ static gm_status block_forward(gm_model *m, int64_t l, const float *x, int64_t B
     /* 7 FFN */
     bool glu = c->act == GM_ACT_SWIGLU;
     int64_t F1 = glu ? 2 * F : F;
-    block_linear(m, l, GM_P_W1, GM_P_B1, a->h, F1, a->n2, C, R);
-    gm_phase_lap(m->clock, GM_PHASE_LINEAR);
-    if (glu)
+    if (glu) {
+        block_linear(m, l, GM_P_W1, GM_P_B1, a->h, F1, a->n2, C, R);
+        gm_phase_lap(m->clock, GM_PHASE_LINEAR);
         gm_swiglu_fwd(ctx, a->act, a->h, R, F);
-    else
-        gm_act_fwd(ctx, a->act, a->h, R * F, (int)c->act);
+    } else {
+        gm_linear_act_fwd(ctx, a->act, a->h, a->n2, C, W(W1), W(B1), R, C, F, (int)c->act);
+        gm_phase_lap(m->clock, GM_PHASE_LINEAR);
+    }
     tap_rows(&t, GM_SITE_FFN_ACT, a->act, F, F);
     gm_phase_lap(m->clock, GM_PHASE_ACTIVATION);
     /* 8 output, residual */

@@ -4,10 +4,12 @@
 #include "ops.h"
 #include "parallel.h"
 
+gm_act_fn *gm_act_kernel(const gm_ctx *ctx, int act) {
+    return act == GM_ACT_GELU_TANH ? ctx->k->f32_gelu_tanh_fwd : act == GM_ACT_GELU_ERF ? ctx->k->f32_gelu_erf_fwd : ctx->k->f32_relu_fwd;
+}
+
 void gm_act_fwd(const gm_ctx *ctx, float *y, const float *h, int64_t n, int act) {
-    void (*f)(float *, const float *, int64_t) = act == GM_ACT_GELU_TANH  ? ctx->k->f32_gelu_tanh_fwd
-                                                 : act == GM_ACT_GELU_ERF ? ctx->k->f32_gelu_erf_fwd
-                                                                          : ctx->k->f32_relu_fwd;
+    gm_act_fn *f = gm_act_kernel(ctx, act);
 #pragma omp parallel num_threads(ctx->threads) if (n >= GM_PARALLEL_MIN)
     {
         gm_range mine = gm_range_mine(n);

@@ -5,8 +5,6 @@
 #include "ops.h"
 #include "parallel.h"
 
-#include <string.h>
-
 /* One row, as in decoding: every weight is read once, so that memory sets the pace, and a plain pass over them in order reaches it; a
  * library's product of one row gets half of it on some processors. */
 static void one_row(const gm_ctx *ctx, float *y, const float *x, const float *w, const float *b, int64_t IN, int64_t OUT) {
@@ -17,16 +15,33 @@ static void one_row(const gm_ctx *ctx, float *y, const float *x, const float *w,
 
 void gm_linear_fwd(const gm_ctx *ctx, float *y, int64_t ys, const float *x, int64_t xs, const float *w, const float *b, int64_t R,
                    int64_t IN, int64_t OUT) {
-    if (R == 1) {
+    if (R == 1)
         one_row(ctx, y, x, w, b, IN, OUT);
+    else
+        gm_gemm_then(ctx, false, true, R, OUT, IN, 1.0f, x, xs, w, IN, 0.0f, y, ys, &(gm_gemm_rest){.bias = b});
+}
+
+typedef struct activated {
+    gm_act_fn *act;
+    float *y;
+    const float *h;
+    int64_t stride;
+} activated;
+
+static void activate(const void *user, int64_t i, int64_t j, int64_t n) {
+    const activated *a = user;
+    a->act(a->y + i * a->stride + j, a->h + i * a->stride + j, n);
+}
+
+void gm_linear_act_fwd(const gm_ctx *ctx, float *y, float *h, const float *x, int64_t xs, const float *w, const float *b, int64_t R,
+                       int64_t IN, int64_t OUT, int act) {
+    const activated a = {gm_act_kernel(ctx, act), y, h, OUT};
+    if (R == 1) {
+        one_row(ctx, h, x, w, b, IN, OUT);
+        a.act(y, h, OUT);
         return;
     }
-    if (b) {
-#pragma omp parallel for num_threads(ctx->threads) schedule(static) if (R * OUT >= GM_PARALLEL_MIN)
-        for (int64_t r = 0; r < R; r++)
-            memcpy(y + r * ys, b, (size_t)OUT * sizeof *y);
-    }
-    gm_gemm(ctx, false, true, R, OUT, IN, 1.0f, x, xs, w, IN, b ? 1.0f : 0.0f, y, ys);
+    gm_gemm_then(ctx, false, true, R, OUT, IN, 1.0f, x, xs, w, IN, 0.0f, h, OUT, &(gm_gemm_rest){b, activate, &a});
 }
 
 void gm_linear_bwd(const gm_ctx *ctx, float *dx, int64_t dxs, bool dx_add, float *dw, float *db, const float *dy, int64_t dys,

@@ -12,6 +12,9 @@
 /* y[R,OUT] = x[R,IN] w[OUT,IN]^T + b (b NULL: none). Row strides ys, xs; w contiguous. */
 void gm_linear_fwd(const gm_ctx *ctx, float *y, int64_t ys, const float *x, int64_t xs, const float *w, const float *b, int64_t R,
                    int64_t IN, int64_t OUT);
+/* The same with row stride OUT, and y = act(h) after it while h is in the cache; act as in gm_act_fwd. */
+void gm_linear_act_fwd(const gm_ctx *ctx, float *y, float *h, const float *x, int64_t xs, const float *w, const float *b, int64_t R,
+                       int64_t IN, int64_t OUT, int act);
 /* dx set (NULL: skipped; dx_add: += instead), dw +=, db += (NULL: none). */
 void gm_linear_bwd(const gm_ctx *ctx, float *dx, int64_t dxs, bool dx_add, float *dw, float *db, const float *dy, int64_t dys,
                    const float *x, int64_t xs, const float *w, int64_t R, int64_t IN, int64_t OUT);
@@ -110,6 +113,8 @@ void gm_qk_norm_bwd(const gm_ctx *ctx, float *dqk, float *dgq, float *dgk, const
 
 /* y = f(h), elementwise over n. act values are gm_act's (ghostmax_model.h) but SwiGLU. */
 void gm_act_fwd(const gm_ctx *ctx, float *y, const float *h, int64_t n, int act);
+typedef void gm_act_fn(float *y, const float *h, int64_t n);
+gm_act_fn *gm_act_kernel(const gm_ctx *ctx, int act);                                               /* on one thread */
 void gm_act_bwd(const gm_ctx *ctx, float *dh, const float *dy, const float *h, int64_t n, int act); /* dh may be dy */
 /* h [R, 2F]: gate then up; y [R,F] = silu(gate) * up. dh may not be dy. */
 void gm_swiglu_fwd(const gm_ctx *ctx, float *y, const float *h, int64_t R, int64_t F);
