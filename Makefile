@@ -7,7 +7,7 @@ CONFIGURE = cmake -S . -DCMAKE_INSTALL_PREFIX=$(PREFIX)
 
 SECONDS ?= 60
 
-.PHONY: all build setup demo test test-interop test-mpi test-tensorboard table install clean format asan ubsan clang fuzz docs uninstall dist deb test-deb help
+.PHONY: all build setup demo test test-interop test-report test-mpi test-tensorboard table install clean format asan ubsan clang fuzz docs uninstall dist deb test-deb help
 
 all: build ## install what is missing and build build/ghostmax
 
@@ -88,6 +88,10 @@ checked:
 	@$(CONFIGURE) -B build-$(NAME) $(FLAGS)
 	@cmake --build build-$(NAME) -j $(JOBS)
 	@tools/run_tests.sh build-$(NAME) $(JOBS)
+
+test-report: build ## the report in a real headless Chromium (installed if it can be); screenshots in build/report
+	@tools/setup.sh --optional report
+	@python3 -B tests/report/browser_report.py $(BUILD)
 
 docs: build ## docs/cli.md from the option tables
 	@$(BUILD)/ghostmax help --markdown >docs/cli.md.tmp

@@ -82,30 +82,43 @@ static json_t *begin_group(json_t *groups, const char *kind, json_t *config) {
     return group;
 }
 
+/* "gpt2-nano (width 48, head_dim 24)": where the preset's name is taken by another shape, the first fields that differ. */
+static json_t *new_name(json_t *shapes, const char *preset, json_t *shape) {
+    json_t *taken = json_object_get(shapes, preset), *value, *name;
+    const char *field;
+    gm_text text = {0};
+    int listed = 0;
+    gm_text_add(&text, "%s", preset);
+    json_object_foreach(shape, field, value) {
+        if (!taken || json_equal(json_object_get(taken, field), value) || listed == 2)
+            continue;
+        char *number = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6));
+        gm_text_add(&text, "%s%s %s", listed++ ? ", " : " (", field, number ? number : "");
+        free(number);
+    }
+    if (listed > 0)
+        gm_text_add(&text, ")");
+    while (text.data && json_object_get(shapes, text.data)) /* still another */
+        gm_text_add(&text, "'");
+    name = json_string(text.data ? text.data : "");
+    gm_text_free(&text);
+    return name;
+}
+
 /* The run's model gets a name of its own in the group: two shapes of one preset are two models. */
 static void name_model(json_t *group, json_t *run, json_t *shape) {
     json_t *shapes = json_object_get(group, "shapes"), *there = NULL, *other;
     const char *preset = gm_gather_text(run, "model"), *name;
-    gm_text text = {0};
     json_object_foreach(shapes, name, other) {
         if (json_equal(other, shape) && strncmp(name, preset, strlen(preset)) == 0)
             there = json_string(name);
     }
     if (!there) {
-        other = json_object_get(shapes, preset);
-        gm_text_add(&text, "%s", preset);
-        if (other) {
-            gm_text differences = {0};
-            list_differences(&differences, other, shape);
-            gm_text_add(&text, " (%.80s)", differences.data ? differences.data : "");
-            gm_text_free(&differences);
-        }
-        there = json_string(text.data ? text.data : "");
+        there = new_name(shapes, preset, shape);
         json_object_set(shapes, json_string_value(there), shape);
         json_array_append_new(json_object_get(group, "models"), json_pack("{s:O, s:O}", "model", there, "shape", shape));
     }
     json_object_set_new(run, "model", there);
-    gm_text_free(&text);
 }
 
 /* The same variant, model and seed from two folders: the second is left out, and said to be equal or not. */

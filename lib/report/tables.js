@@ -28,7 +28,7 @@ function drawTable(parent, key, caption, rows, metrics, costliest) {
   add(table, "caption", caption);
   const head = add(add(table, "thead"), "tr"), models = new Set(rows.map(r => r.model)).size > 1;
   add(head, "th", "variant");
-  if (models) add(head, "th", "model");
+  if (models) add(head, "th", "model", "word");
   if (!costliest) add(head, "th", "params");
   used.forEach(m => add(head, "th", m.title + (m.better ? (m.better < 0 ? "\u00a0↓" : "\u00a0↑") : "")));
   if (costliest) add(head, "th", "W8A8 costs most at", "word");

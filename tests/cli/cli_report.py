@@ -173,7 +173,7 @@ class Report(Case):
         first, second, audit = data["groups"]
         self.assertEqual([(r["model"][:9], r["variant"]) for r in first["rows"]][:2], [("gpt2-nano", "softmax"), ("gpt2-nano", "softmax1")])
         self.assertEqual(len(first["models"]), 2)  # two widths: compared by size
-        self.assertIn("width 16 and 32", first["models"][1]["model"])
+        self.assertEqual(first["models"][1]["model"], "gpt2-nano (width 32, head_dim 16)")
         self.assertIn("difference", first["rows"][1]["paired"]["val_loss"])
         self.assertIn("lr 0.002 and 0.05", second["apart"])
         self.assertEqual((audit["kind"], audit["rows"][0]["variant"]), ("audit", "audit"))
