@@ -65,6 +65,22 @@ test-deb: deb ## installs that package on a clean Debian root and runs it there 
 	@tools/setup.sh deb
 	@tools/test_deb.sh $(BUILD)
 
+.PHONY: test-crash test-faults soak
+HOURS ?= 1
+FAULTS ?= 100000
+
+test-crash: build ## kill -9 of everything that writes, 100 times at random moments and once in every place that writes (minutes)
+	@python3 -B tests/crash/crash.py $(BUILD)
+
+test-faults: ## every place that allocates or calls the system fails once, under the address sanitizer (half an hour)
+	@tools/setup.sh build test
+	@$(CONFIGURE) -B build-asan -DGM_SANITIZE=address
+	@cmake --build build-asan -j $(JOBS) --target ghostmax-faults
+	@python3 -B tests/faults/faults.py build-asan $(FAULTS)
+
+soak: build ## a lab of HOURS (default 1): memory and open files flat, logs small, killed and resumed at the end
+	@python3 -B tests/soak/soak.py $(BUILD) $(HOURS)
+
 # Sanitizers use the plain C matrix product: no uninstrumented library in the way.
 asan: ## every test under the address sanitizer
 	@$(MAKE) checked NAME=asan FLAGS="-DGM_SANITIZE=address"

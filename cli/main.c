@@ -61,10 +61,29 @@ json_t *cli_json_number(double x) {
     return isfinite(x) ? json_real(x) : json_null();
 }
 
+/* jansson leaves out what it gets no memory for: the result is then not given out, and main ends with an error. */
+static bool json_starved;
+static json_malloc_t json_get;
+
+static void *watched_malloc(size_t n) {
+    void *p = json_get(n);
+    json_starved |= !p;
+    return p;
+}
+
+static void watch_json(void) {
+    json_free_t give;
+    json_get_alloc_funcs(&json_get, &give);
+    json_set_alloc_funcs(watched_malloc, give);
+}
+
 /* Nine digits: all that a float32 result carries. */
 void cli_print_json(json_t *root) {
-    json_dumpf(root, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
-    putchar('\n');
+    char *text = json_starved ? NULL : json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+    json_starved |= !text;
+    if (!json_starved)
+        puts(text);
+    free(text);
     json_decref(root);
 }
 
@@ -184,8 +203,13 @@ int main(int argc, char **argv) {
     cli_ranks_silence();
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is a failed write, answered below, */
     signal(SIGXFSZ, SIG_IGN); /* and so is a file over the limit, answered by its writer */
+    watch_json();
     int code = dispatch(argc, argv);
     cli_progress_end();
+    if (code == CLI_DONE && json_starved) {
+        cli_error(argc > 1 ? argv[1] : "", "not enough memory for the result; free some, or use a smaller model, batch or context");
+        code = CLI_FAILED;
+    }
     errno = 0;
     bool failed = fflush(stdout) != 0 || ferror(stdout);
     if (failed) {

@@ -39,7 +39,7 @@ const cli_option cli_train_options[] = {
     STEPS("accumulate", accumulate, 1, "parts that a batch is computed in", NULL),
     {"seed", "N", "of initialisation and data order", CLI_SEED, offsetof(gm_train_options, seed), 0, 9e15, NULL},
     STEPS("eval-every", eval_every, 0, "steps between validations; 0: only at the end", "a tenth of --steps"),
-    STEPS("log-every", log_every, 0, "steps between lines of metrics.jsonl", NULL),
+    STEPS("log-every", log_every, 0, "steps between lines of metrics.jsonl", "10; in a long run so many that it has 5,000 lines"),
     STEPS("eval-sequences", eval_sequences, 1, "validation sequences", NULL),
     STEPS("measure-every", measure_every, 0, "steps between measurements into metrics.jsonl; 0: never", "a tenth of --steps"),
     STEPS("checkpoint-every", checkpoint_every, 0, "steps between checkpoints; 0: a tenth of --steps, and every minute", NULL),
@@ -51,7 +51,7 @@ void cli_train_defaults(gm_train_options *train) {
     gm_train_defaults(train);
     train->steps = train->batch = train->context = 0;
     train->lr = 0;
-    train->warmup = train->eval_every = train->measure_every = -1;
+    train->warmup = train->eval_every = train->log_every = train->measure_every = -1;
 }
 
 /* The shortest context among the presets: a table of learned positions is not stretched behind the user's back. */
@@ -90,6 +90,8 @@ gm_status cli_train_fill(gm_train_options *train, gm_data_options *data, const c
         train->warmup = tenth < 100 ? tenth : 100;
     if (train->eval_every < 0)
         train->eval_every = tenth;
+    if (train->log_every < 0)
+        train->log_every = train->steps > 50000 ? (train->steps + 4999) / 5000 : 10;
     if (train->measure_every < 0)
         train->measure_every = tenth;
     data->context = train->context;

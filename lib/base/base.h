@@ -58,6 +58,12 @@ void gm_text_add(gm_text *t, const char *format, ...) __attribute__((format(prin
 void gm_text_bytes(gm_text *t, const void *bytes, size_t n);
 void gm_text_free(gm_text *t);
 
+/* ---- JSON: json_dumps, but NULL too where the value may lack something because memory ran out while this thread made it. */
+struct json_t;
+char *gm_json_dump(const struct json_t *root, size_t flags); /* root may be NULL; freed with free() */
+bool gm_json_starved(void);                                  /* for values that are used without becoming a text */
+void gm_json_forget(void);                                   /* it has been answered for: gm_fail_memory calls this */
+
 /* ---- files */
 typedef struct gm_file {
     const uint8_t *data; /* mapped read-only; never NULL after open, size may be 0 */

@@ -208,9 +208,10 @@ gm_status gm_dir_make(const char *path, gm_error *err) {
     return GM_OK;
 }
 
+/* What cannot be looked at may well be there: whoever opens it will say why not, and nobody starts anew over it. */
 bool gm_path_exists(const char *path) {
     struct stat info;
-    return stat(path, &info) == 0;
+    return stat(path, &info) == 0 || (errno != ENOENT && errno != ENOTDIR);
 }
 
 const char *gm_dir_has(const char *folder, const char *const *names) {

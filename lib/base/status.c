@@ -4,7 +4,14 @@
 #include <errno.h>
 #include <string.h>
 
+/* What was found wrong in a JSON value that memory ran out for is not what is wrong. */
+static bool is_starvation(gm_status code) {
+    return gm_json_starved() && (code == GM_EFORMAT || code == GM_EINVAL || code == GM_EUNSUPPORTED);
+}
+
 static gm_status fail_va(gm_error *err, gm_status code, int64_t offset, const char *format, va_list args) {
+    if (is_starvation(code))
+        return gm_fail_memory(err, 4096);
     if (err) {
         err->code = code;
         err->offset = offset;
@@ -21,7 +28,7 @@ static gm_status fail_va(gm_error *err, gm_status code, int64_t offset, const ch
 gm_status gm_fail(gm_error *err, gm_status code, const char *format, ...) {
     va_list args;
     va_start(args, format);
-    fail_va(err, code, -1, format, args);
+    code = fail_va(err, code, -1, format, args);
     va_end(args);
     return code;
 }
@@ -29,7 +36,7 @@ gm_status gm_fail(gm_error *err, gm_status code, const char *format, ...) {
 gm_status gm_fail_at(gm_error *err, gm_status code, int64_t offset, const char *format, ...) {
     va_list args;
     va_start(args, format);
-    fail_va(err, code, offset, format, args);
+    code = fail_va(err, code, offset, format, args);
     va_end(args);
     return code;
 }
@@ -45,6 +52,7 @@ gm_status gm_fail_errno(gm_error *err, const char *format, ...) {
 }
 
 gm_status gm_fail_memory(gm_error *err, size_t bytes) {
+    gm_json_forget();
     bool giga = bytes >= 1000000000;
     return gm_fail(err, GM_ENOMEM, "cannot get %.1f %s of memory; use a smaller model, batch or context",
                    (double)bytes / (giga ? 1e9 : 1e6), giga ? "GB" : "MB");

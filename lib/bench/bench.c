@@ -202,7 +202,7 @@ static gm_status fail_no_line(const gm_bench *b, gm_error *err) {
 static char *result_json(const gm_bench *b, const gm_noise *noise) {
     if (b->options.list) {
         json_t *names = json_pack("{s:s, s:O}", "schema", "ghostmax.bench/1", "lines", b->lines);
-        char *text = names ? json_dumps(names, JSON_INDENT(1)) : NULL;
+        char *text = names ? gm_json_dump(names, JSON_INDENT(1)) : NULL;
         json_decref(names);
         return text;
     }
@@ -210,7 +210,7 @@ static char *result_json(const gm_bench *b, const gm_noise *noise) {
         json_pack("{s:s, s:{s:s, s:s, s:s, s:i, s:i}, s:b, s:o, s:O, s:O}", "schema", "ghostmax.bench/1", "machine", "processor",
                   noise->processor, "isa", b->ctx->k->isa, "gemm", gm_ctx_gemm(b->ctx), "threads", b->ctx->threads, "cores", noise->cores,
                   "quick", b->options.quick, "noise", gm_noise_json(noise, b->lines), "lines", b->lines, "skipped", b->skipped);
-    char *text = root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(6)) : NULL;
+    char *text = root ? gm_json_dump(root, JSON_INDENT(1) | JSON_REAL_PRECISION(6)) : NULL;
     json_decref(root);
     return text;
 }

@@ -11,9 +11,12 @@ static const char zero_text[] = "<|zero|>";
 static gm_status read_json(json_t **root, const char *folder, const char *name, gm_error *err) {
     char path[1024];
     json_error_t where;
+    gm_file file;
     *root = NULL;
     GM_TRY(gm_path_join(path, sizeof path, folder, name, err));
-    *root = json_load_file(path, JSON_REJECT_DUPLICATES, &where);
+    GM_TRY(gm_file_open(&file, path, err));
+    *root = json_loadb((const char *)file.data, file.size, JSON_REJECT_DUPLICATES, &where);
+    gm_file_close(&file);
     return *root ? GM_OK : gm_fail_at(err, GM_EFORMAT, where.position, "%s: not JSON: %s", path, where.text);
 }
 

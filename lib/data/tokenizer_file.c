@@ -81,7 +81,7 @@ gm_status gm_tokenizer_format(const gm_tokenizer *t, gm_text *json, gm_error *er
             json_array_append_new(scores, json_real(t->scores[i]));
         json_object_set_new(root, "scores", scores);
     }
-    char *dump = root && status == GM_OK ? json_dumps(root, JSON_INDENT(1)) : NULL;
+    char *dump = root && status == GM_OK ? gm_json_dump(root, JSON_INDENT(1)) : NULL;
     json_decref(root);
     if (dump) {
         gm_text_bytes(json, dump, strlen(dump));
@@ -291,12 +291,19 @@ static gm_status load_twins(gm_tokenizer **out, const char *path, gm_error *err)
     return status;
 }
 
-/* The folder's tokenizer_config.json names BOS and EOS, as a text or as {"content": text}. One that cannot be read says nothing. */
-static void read_config(gm_tokenizer *t, const char *folder) {
+/* The folder's tokenizer_config.json names BOS and EOS, as a text or as {"content": text}. One that is no JSON says nothing. */
+static gm_status read_config(gm_tokenizer *t, const char *folder, gm_error *err) {
     char path[1024];
+    gm_file file;
     json_t *root = NULL;
-    if (t->subwords && gm_path_join(path, sizeof path, folder, "tokenizer_config.json", NULL) == GM_OK)
-        root = json_load_file(path, 0, NULL);
+    GM_TRY(gm_path_join(path, sizeof path, folder, "tokenizer_config.json", err));
+    if (t->subwords && gm_path_exists(path)) {
+        GM_TRY(gm_file_open(&file, path, err));
+        root = json_loadb((const char *)file.data, file.size, 0, NULL);
+        gm_file_close(&file);
+        if (!root && gm_json_starved())
+            return gm_fail_memory(err, 4096);
+    }
     for (int i = 0; i < 2; i++) {
         const json_t *token = json_object_get(root, i ? "eos_token" : "bos_token");
         const char *text = json_string_value(json_is_object(token) ? json_object_get(token, "content") : token);
@@ -307,6 +314,7 @@ static void read_config(gm_tokenizer *t, const char *folder) {
     if (t->bos >= 0)
         t->classes[t->bos] = GM_CLASS_BOS;
     json_decref(root);
+    return GM_OK;
 }
 
 gm_status gm_tokenizer_load(gm_tokenizer **out, const char *path, gm_error *err) {
@@ -321,8 +329,12 @@ gm_status gm_tokenizer_load(gm_tokenizer **out, const char *path, gm_error *err)
                            path);
         GM_TRY(gm_path_join(inside, sizeof inside, path, name, err));
         GM_TRY(gm_tokenizer_load(out, inside, err));
-        read_config(*out, path);
-        return GM_OK;
+        gm_status status = read_config(*out, path, err);
+        if (status != GM_OK) {
+            gm_tokenizer_free(*out);
+            *out = NULL;
+        }
+        return status;
     }
     if (twin_of(inside, sizeof inside, path, 0))
         return load_twins(out, path, err);

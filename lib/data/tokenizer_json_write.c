@@ -86,7 +86,7 @@ gm_status gm_tokenizer_json_format(const gm_tokenizer *t, gm_text *json, gm_erro
     gm_vocabulary v;
     GM_TRY(gm_tokenizer_vocabulary(t, &v, err));
     json_t *root = t->kind == GM_TOKENS_WORDPIECE ? write_wordpiece(t, &v) : write_bpe(t, &v);
-    char *dump = root ? json_dumps(root, JSON_INDENT(1)) : NULL;
+    char *dump = root ? gm_json_dump(root, JSON_INDENT(1)) : NULL;
     json_decref(root);
     gm_vocabulary_free(&v);
     if (dump) {

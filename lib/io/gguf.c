@@ -521,6 +521,8 @@ static bool stands_already(const gm_gguf_writer *w, const char *key, size_t size
 static void put_key(gm_gguf_writer *w, const char *key, size_t size, gm_gguf_type type) {
     if (size < 1 || size > KEY_MAX)
         keep_error(w, GM_EINVAL, "a key must have 1..65535 bytes", key);
+    if (w->meta.failed) /* and holds a part of something: write_all will say it */
+        return;
     if (stands_already(w, key, size))
         keep_error(w, GM_EINVAL, "the key stands twice", key);
     if (!grow(w, (void **)&w->value_at, &w->value_capacity, w->value_count, sizeof *w->value_at, key))

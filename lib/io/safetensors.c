@@ -470,7 +470,7 @@ gm_status gm_safetensors_write(const char *path, const gm_tensor_source *tensors
         goto done;
     }
     if (header && header_add_checksum(header, tensors, count, buffer, bytes))
-        text = json_dumps(header, JSON_COMPACT);
+        text = gm_json_dump(header, JSON_COMPACT);
     if (!text) {
         status = gm_fail(err, GM_EINVAL, "%s: a tensor's or metadata's name stands twice or is not UTF-8", path);
         goto done;

@@ -145,7 +145,7 @@ static gm_status index_write(json_t *map, json_int_t total, const char *folder, 
     char path[1024];
     GM_TRY(gm_path_join(path, sizeof path, folder, GM_SAFETENSORS_INDEX, err));
     json_t *root = json_pack("{s:{s:I}, s:O}", "metadata", "total_size", total, "weight_map", map);
-    char *text = root ? json_dumps(root, JSON_INDENT(2) | JSON_SORT_KEYS) : NULL;
+    char *text = root ? gm_json_dump(root, JSON_INDENT(2) | JSON_SORT_KEYS) : NULL;
     json_decref(root);
     gm_status status = text ? gm_file_write(path, text, strlen(text), err) : gm_fail_memory(err, 4096);
     free(text);

@@ -387,7 +387,7 @@ static gm_status conclude(lab *l, json_t *config, char **results_json, char **ta
     if (status == GM_OK)
         status = gm_report_write(&out, 1, path, err);
     if (status == GM_OK && results_json) {
-        char *text = json_dumps(results, JSON_INDENT(2));
+        char *text = gm_json_dump(results, JSON_INDENT(2));
         *results_json = text;
         status = text ? GM_OK : gm_fail_memory(err, 1 << 16);
     }
@@ -406,8 +406,6 @@ static gm_status begin_folder(const lab *l, json_t *config, gm_error *err) {
     const char *out = l->plan.options->out;
     char path[1024];
     gm_dir_sweep(out);
-    GM_TRY(gm_path_join(path, sizeof path, out, "runs", err));
-    GM_TRY(gm_dir_make(path, err));
     GM_TRY(gm_path_join(path, sizeof path, out, "lab.json", err));
     json_t *runs = json_array(), *precisions = precision_names(&l->plan);
     for (int i = 0; i < l->run_count; i++)
@@ -417,7 +415,9 @@ static gm_status begin_folder(const lab *l, json_t *config, gm_error *err) {
                              "made", made, "precisions", precisions, "runs", runs);
     gm_status status = root ? gm_store_write(root, path, err) : gm_fail_memory(err, 1 << 16);
     json_decref(root);
-    return status;
+    GM_TRY(status);
+    GM_TRY(gm_path_join(path, sizeof path, out, "runs", err)); /* after lab.json: without it, they would be another's */
+    return gm_dir_make(path, err);
 }
 
 static gm_status plan_lab(lab *l, const gm_lab_options *o, gm_error *err) {
@@ -456,7 +456,7 @@ static gm_status run_all(lab *l, gm_error *err) {
 /* A new folder, or this lab's, with the lock of its first rank on it. */
 static gm_status enter_folder(lab *l, gm_lock *lock, json_t *config, gm_error *err) {
     const char *out = l->plan.options->out;
-    char *text = json_dumps(config, JSON_COMPACT | JSON_SORT_KEYS);
+    char *text = gm_json_dump(config, JSON_COMPACT | JSON_SORT_KEYS);
     gm_status status = text ? GM_OK : gm_fail_memory(err, 1 << 16);
     if (status == GM_OK && gm_dist_rank(l->dist) == 0) {
         status = gm_dir_make(out, err);

@@ -452,7 +452,7 @@ gm_status gm_measurement_print(const gm_measurement *p, char **json, gm_error *e
     print_backcopy(&out, root);
     if (p->details)
         gm_measure_details(&out, root);
-    *json = out.failed ? NULL : json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
+    *json = out.failed ? NULL : gm_json_dump(root, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
     json_decref(root);
     return *json ? GM_OK : gm_fail(err, GM_ENOMEM, "cannot get memory to print the measurement");
 }

@@ -75,7 +75,7 @@ static char *describe_tokens(const gm_data *data, const int32_t *tokens, int64_t
         json_array_append_new(list, texts ? json_string(text.data ? text.data : "") : json_integer(tokens[t]));
         gm_text_free(&text);
     }
-    char *json = json_dumps(list, JSON_COMPACT);
+    char *json = gm_json_dump(list, JSON_COMPACT);
     json_decref(list);
     return json;
 }

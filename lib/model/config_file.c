@@ -391,7 +391,7 @@ static json_t *config_make(const gm_model_config *cfg, gm_dtype dtype) {
 
 char *gm_json_text(json_t *root) {
     for (size_t digits = 6; digits <= 17; digits++) {
-        char *text = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(digits));
+        char *text = gm_json_dump(root, JSON_INDENT(2) | JSON_REAL_PRECISION(digits));
         json_t *back = text ? json_loads(text, 0, NULL) : NULL;
         bool equal = back && json_equal(root, back);
         json_decref(back);
@@ -422,7 +422,7 @@ gm_status gm_config_file_write(const gm_model_config *cfg, gm_dtype dtype, const
 /* ---- reading */
 
 static gm_status fail_value(gm_error *err, const char *path, const char *key, json_t *value, const char *why) {
-    char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(6));
+    char *text = gm_json_dump(value, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(6));
     gm_status status = gm_fail(err, GM_EFORMAT, "%s: \"%s\": %.80s %s", path, key, text ? text : "?", why);
     free(text);
     return status;

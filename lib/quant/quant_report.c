@@ -380,7 +380,7 @@ gm_status gm_quantized_report(gm_quantized *q, const gm_data *data, const gm_qua
         gm_quantized_mode(q, GM_QUANT_SIMULATED, NULL);
         plan->model->resident = &q->tap;
     }
-    if (status == GM_OK && !(*json = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(9))))
+    if (status == GM_OK && !(*json = gm_json_dump(root, JSON_INDENT(2) | JSON_REAL_PRECISION(9))))
         status = gm_fail_memory(err, 1 << 16);
     json_decref(root);
     gm_free(r.units);

@@ -188,7 +188,7 @@ static char *checksums_text(const saved *s) {
         snprintf(text, sizeof text, "%016" PRIx64, gm_checksum(t->raw, (size_t)(t->rows * (t->cols ? t->cols : 1)) * element));
         json_object_set_new(root, t->name, json_string(text));
     }
-    char *text = json_dumps(root, JSON_COMPACT);
+    char *text = gm_json_dump(root, JSON_COMPACT);
     json_decref(root);
     return text;
 }
@@ -279,7 +279,7 @@ static gm_status read_config(gm_quantized *q, gm_model_config *cfg, const char *
     json_t *root;
     gm_error inner = {.offset = -1};
     GM_TRY(read_json(&root, path, err));
-    char *model = json_dumps(json_object_get(root, "model"), JSON_COMPACT | JSON_REAL_PRECISION(17));
+    char *model = gm_json_dump(json_object_get(root, "model"), JSON_COMPACT | JSON_REAL_PRECISION(17));
     gm_status status = GM_OK;
     if (!model)
         status = gm_fail(err, GM_EFORMAT, "%s: it has no \"model\"", path);

@@ -159,7 +159,10 @@ static gm_status read_record(json_t **record, const char *folder, gm_error *err)
     GM_TRY(gm_path_join(path, sizeof path, folder, "train.json", err));
     if (!gm_path_exists(path))
         return GM_OK;
-    *record = json_load_file(path, JSON_REJECT_DUPLICATES, &where);
+    gm_file file;
+    GM_TRY(gm_file_open(&file, path, err));
+    *record = json_loadb((const char *)file.data, file.size, JSON_REJECT_DUPLICATES, &where);
+    gm_file_close(&file);
     if (!json_is_object(json_object_get(*record, "identity"))) {
         json_decref(*record);
         *record = NULL;

@@ -45,8 +45,8 @@ static void list_differences(gm_text *text, json_t *a, json_t *b) {
         json_t *x = json_object_get(a, name), *y = json_object_get(b, name);
         if (json_equal(x, y))
             continue;
-        char *left = x ? json_dumps(x, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6)) : NULL;
-        char *right = y ? json_dumps(y, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6)) : NULL;
+        char *left = x ? gm_json_dump(x, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6)) : NULL;
+        char *right = y ? gm_json_dump(y, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6)) : NULL;
         gm_text_add(text, "%s%s %s and %s", text->size ? ", " : "", name, left ? left : "not set", right ? right : "not set");
         free(left);
         free(right);

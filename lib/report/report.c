@@ -46,7 +46,7 @@ static void clip_texts(json_t *node) {
 }
 
 static gm_status dump(char **json, const json_t *data, gm_error *err) {
-    *json = json_dumps(data, JSON_COMPACT | JSON_REAL_PRECISION(6));
+    *json = gm_json_dump(data, JSON_COMPACT | JSON_REAL_PRECISION(6));
     return *json ? GM_OK : gm_fail_memory(err, 1 << 20);
 }
 

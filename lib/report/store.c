@@ -8,7 +8,7 @@
 static gm_status checksum_of(char checksum[17], json_t *root, gm_error *err) {
     json_t *rest = json_copy(root);
     json_object_del(rest, "checksum");
-    char *text = rest ? json_dumps(rest, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
+    char *text = rest ? gm_json_dump(rest, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
     json_decref(rest);
     if (!text)
         return gm_fail_memory(err, 1 << 16);
@@ -21,7 +21,7 @@ gm_status gm_store_write(json_t *root, const char *path, gm_error *err) {
     char checksum[17];
     GM_TRY(checksum_of(checksum, root, err));
     json_object_set_new(root, "checksum", json_string(checksum));
-    char *text = json_dumps(root, JSON_INDENT(2));
+    char *text = gm_json_dump(root, JSON_INDENT(2));
     if (!text)
         return gm_fail_memory(err, 1 << 16);
     gm_text file = {0};

@@ -23,32 +23,32 @@ static int64_t step_of(const char *name) {
 }
 
 /* The largest step below `limit` among the older ones; 0: none. */
-static int64_t next_older(const gm_checkpoints *c, int64_t limit) {
-    int64_t best = 0;
+static gm_status next_older(int64_t *best, const gm_checkpoints *c, int64_t limit, gm_error *err) {
+    *best = 0;
     DIR *dir = opendir(c->folder);
-    for (struct dirent *e; dir && (e = readdir(dir));) {
+    if (!dir)
+        return gm_fail_errno(err, "cannot read the folder '%s'", c->folder);
+    for (struct dirent *e; (e = readdir(dir));) {
         int64_t step = step_of(e->d_name);
         if (step < limit)
-            best = GM_MAX(best, step);
+            *best = GM_MAX(*best, step);
     }
-    if (dir)
-        closedir(dir);
-    return best;
+    closedir(dir);
+    return GM_OK;
 }
 
-bool gm_checkpoints_path(char path[1024], const gm_checkpoints *c, int i) {
-    if (path_of(path, c, 0, NULL) != GM_OK)
-        return false;
+gm_status gm_checkpoints_path(char path[1024], const gm_checkpoints *c, int i, gm_error *err) {
+    GM_TRY(path_of(path, c, 0, err));
     const bool has_newest = gm_path_exists(path);
     if (has_newest && i == 0)
-        return true;
+        return GM_OK;
     int64_t step = INT64_MAX;
-    for (int k = has_newest ? 1 : 0; k <= i; k++) {
-        step = next_older(c, step);
-        if (!step)
-            return false;
-    }
-    return path_of(path, c, step, NULL) == GM_OK;
+    for (int k = has_newest ? 1 : 0; k <= i && step; k++)
+        GM_TRY(next_older(&step, c, step, err));
+    if (step)
+        return path_of(path, c, step, err);
+    *path = 0;
+    return GM_OK;
 }
 
 /* A second name for the newest; on file systems without links it is renamed, and found under that name should the next one not come. */
@@ -70,8 +70,9 @@ static gm_status remove_step(const gm_checkpoints *c, int64_t step, gm_error *er
 
 /* All but the newest `kept` of those before `step`. */
 static gm_status prune(const gm_checkpoints *c, int64_t step, int64_t kept, gm_error *err) {
-    for (int64_t older = INT64_MAX; (older = next_older(c, older)) > 0;) {
-        if (older >= step || kept-- <= 0)
+    for (int64_t older = INT64_MAX; older;) {
+        GM_TRY(next_older(&older, c, older, err));
+        if (older && (older >= step || kept-- <= 0))
             GM_TRY(remove_step(c, older, err));
     }
     return GM_OK;

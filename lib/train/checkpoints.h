@@ -13,8 +13,8 @@ typedef struct gm_checkpoints {
     int64_t newest; /* the step of state.safetensors, where this process wrote or read it; else 0 */
 } gm_checkpoints;
 
-/* The i-th to try, the newest first; false: there is none. */
-bool gm_checkpoints_path(char path[1024], const gm_checkpoints *c, int i);
+/* The i-th to try, the newest first; "": there is none. */
+gm_status gm_checkpoints_path(char path[1024], const gm_checkpoints *c, int i, gm_error *err);
 /* The state after `step`; then the oldest go, and those of later steps, which were passed over when the run was continued. */
 gm_status gm_checkpoints_add(gm_checkpoints *c, int64_t step, const gm_state_entry *entries, int count, const char *json, gm_error *err);
 gm_status gm_checkpoints_remove(const gm_checkpoints *c, gm_error *err); /* all: the run is finished */

@@ -63,12 +63,16 @@ json_t *gm_identity_of(const gm_model_config *c, const gm_train_options *o, cons
         json_object_set_new(id, "from_attention", json_string(variant));
         json_object_set_new(id, "ramp", json_integer(o->ramp));
     }
+    if (id && gm_json_starved()) { /* it may lack a field, which would make it another run's */
+        json_decref(id);
+        id = NULL;
+    }
     return id;
 }
 
 static gm_status fail_other(const char *folder, const char *name, json_t *found, json_t *wanted, gm_error *err) {
-    char *a = found ? json_dumps(found, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6)) : NULL;
-    char *b = wanted ? json_dumps(wanted, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6)) : NULL;
+    char *a = found ? gm_json_dump(found, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6)) : NULL;
+    char *b = wanted ? gm_json_dump(wanted, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6)) : NULL;
     gm_status status = gm_fail(err, GM_EINVAL, "'%s' holds another run: its %s is %s, asked is %s; choose another folder", folder, name,
                                a ? a : "not set", b ? b : "none");
     free(a);

@@ -76,7 +76,7 @@ static void add_field(scalars *s, const gm_run_log *log, const char *field, cons
 gm_status gm_run_log_add(gm_run_log *log, const json_t *line, gm_error *err) {
     if (log->lines.fd < 0)
         return GM_OK;
-    char *text = json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(9));
+    char *text = gm_json_dump(line, JSON_COMPACT | JSON_REAL_PRECISION(9));
     scalars *s = calloc(1, sizeof *s);
     gm_status status = text && s ? gm_jsonl_add(&log->lines, text, err) : gm_fail_memory(err, sizeof *s);
     const char *field;
@@ -99,8 +99,9 @@ gm_status gm_run_log_config(gm_run_log *log, const json_t *config, gm_error *err
     json_t *value;
     gm_text_add(&table, "| | |\n|:--|:--|\n");
     json_object_foreach((json_t *)config, name, value) {
-        char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(9));
+        char *text = gm_json_dump(value, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(9));
         gm_text_add(&table, "| %s | `%s` |\n", name, text ? text : "");
+        table.failed |= !text;
         free(text);
     }
     gm_status status = table.failed ? gm_fail_memory(err, table.size) : gm_event_file_add_text(&log->events, "run", table.data, err);

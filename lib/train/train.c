@@ -122,7 +122,7 @@ static gm_status state_write(run *r, const gm_whole_moments *moments, gm_error *
     GM_TRY(gm_run_log_sync(&r->log, err)); /* the log first: it must not lack lines of steps that the checkpoint has behind it */
     json_t *scalars =
         json_pack("{s:I, s:f, s:f, s:O}", "step", (json_int_t)r->step, "seconds", r->seconds, "loss", r->loss, "identity", r->identity);
-    char *text = scalars ? json_dumps(scalars, JSON_COMPACT) : NULL;
+    char *text = scalars ? gm_json_dump(scalars, JSON_COMPACT) : NULL;
     json_decref(scalars);
     if (!text)
         return gm_fail_memory(err, 4096);
@@ -171,7 +171,10 @@ static gm_status newest_read(run *r, const gm_whole_moments *moments, gm_error *
     gm_status status = GM_OK;
     gm_error newest = {.code = GM_OK};
     char path[1024];
-    for (int i = 0; gm_checkpoints_path(path, &r->checkpoints, i); i++) {
+    for (int i = 0;; i++) {
+        GM_TRY(gm_checkpoints_path(path, &r->checkpoints, i, err));
+        if (!*path)
+            break;
         gm_error reason = {.offset = -1};
         status = state_read(r, path, moments, &reason);
         if (status == GM_OK && newest.code != GM_OK)
@@ -203,7 +206,7 @@ static gm_status record_save(run *r, const gm_train_result *result, gm_error *er
         json_object_set_new(j, "val_loss", isfinite(result->val_loss) ? json_real(result->val_loss) : json_null());
         json_object_set_new(record, "result", j);
     }
-    char *text = record ? json_dumps(record, JSON_INDENT(2)) : NULL;
+    char *text = record ? gm_json_dump(record, JSON_INDENT(2)) : NULL;
     json_decref(record);
     if (!text)
         return gm_fail_memory(err, 4096);
@@ -483,7 +486,7 @@ static gm_status run_finish(run *r, const gm_train_result *result, gm_error *err
 
 /* Is every rank about to train the same? Their options are one command's, but files may differ from machine to machine. */
 static gm_status same_run(run *r, gm_error *err) {
-    char *text = json_dumps(r->identity, JSON_COMPACT);
+    char *text = gm_json_dump(r->identity, JSON_COMPACT);
     gm_status status = gm_dist_agree(gm_ctx_dist(r->ctx), text ? GM_OK : gm_fail_memory(err, 4096), err);
     if (status == GM_OK)
         status = gm_dist_equal(gm_ctx_dist(r->ctx), gm_hash(text, strlen(text), 0), "the model, the data or an option", err);
