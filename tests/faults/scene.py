@@ -82,7 +82,7 @@ def again(name, folder):
     return arguments if resumes else [*arguments, "--force"]
 
 
-TIMES = re.compile(r"tokens_per_s|seconds|checksum|command|^out$|created|peak|^made$")
+TIMES = re.compile(r"tokens_per_s|seconds|checksum|command|^out$|created|peak|^made$|^time$")
 
 
 def timeless(x):
