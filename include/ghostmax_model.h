@@ -678,6 +678,23 @@ typedef bool (*gm_bench_callback)(void *user, const gm_bench_line *line);
 gm_status gm_bench_run(const gm_ctx *ctx, const gm_bench_options *options, gm_bench_callback callback, void *user, char **json,
                        gm_error *err);
 
+/* ---- does this build compute the right thing on this machine? ---------------------------------------------------------------- */
+
+typedef struct gm_selftest_line {
+    const char *isa, *check; /* which kernels, what was compared */
+    int64_t count;           /* how many comparisons */
+    double error, allowed;   /* the largest error, in the check's own measure; NaN: something was no number */
+    const char *worst;       /* where that was, "" where there is nothing to say. Valid during the callback */
+    bool passed;
+} gm_selftest_line;
+/* Called once per line, as they come; return true to stop (GM_ESTOPPED). */
+typedef bool (*gm_selftest_callback)(void *user, const gm_selftest_line *line);
+/* Every kernel table that this machine has, up to the one that options (NULL: the defaults) choose: each slot beside the reference; rows,
+ * attention, metrics and grids beside arithmetic in double; gradients by differences; twenty training steps with a known end; executed
+ * integers beside their simulation (docs/numerics.md, 6). *passed: all of it. Errors, which say nothing about the kernels: those of
+ * gm_ctx_create, GM_ENOMEM, GM_ESTOPPED. Test: tests/selftest/test_selftest.c, whose kernels are wrong on purpose */
+gm_status gm_selftest_run(const gm_ctx_options *options, gm_selftest_callback callback, void *user, bool *passed, gm_error *err);
+
 #pragma GCC visibility pop
 #ifdef __cplusplus
 }

@@ -164,10 +164,26 @@ class Explain(Case):
 
 
 class Selftest(Case):
-    def test_every_table_of_this_machine(self):
-        result = json.loads(self.ok("selftest", "--json", "--threads", 1))
+    CHECKS = ("kernels", "normaliser rows", "attention forward", "attention gradients", "metrics", "quantizer grids", "model gradients",
+              "20 training steps", "W8A8 executed")
+
+    def test_one_table(self):
+        """Every table of this machine is tests/selftest/test_selftest.c's."""
+        result = json.loads(self.ok("selftest", "--json", "--threads", 1, env={"GHOSTMAX_ISA": "ref"}))
         self.assertTrue(result["passed"])
-        self.assertIn("ref", {c["isa"] for c in result["checks"]})
+        self.assertEqual({c["isa"] for c in result["checks"]}, {"ref"})
+        for check, name in zip(result["checks"], self.CHECKS):
+            self.assertTrue(check["check"].startswith(name), check)
+            self.assertLessEqual(check["error"], check["tolerance"])
+            self.assertGreater(check["count"], 0)
+        self.assertEqual(len(result["checks"]), len(self.CHECKS))
+        self.assertIn("commit", result["build"])
+
+    def test_text(self):
+        lines = self.ok("selftest", "--isa", "ref", "--threads", 1).splitlines()
+        self.assertTrue(lines[0].startswith("ref "))
+        self.assertEqual([line.split()[-1] for line in lines[1:]], ["ok"] * len(self.CHECKS))
+        self.fails(2, ["sse9"], "selftest", "--isa", "sse9")
 
 
 main()

@@ -20,4 +20,4 @@ for source in "$root"/lib/kernels/*.c "$root/tests/kernels/test_kernels.c"; do
         -I"$root/lib/kernels" -c "$source" -o "$work/$(basename "$source" .c).o"
 done
 "$cc" -static "$work"/*.o -lm -o "$work/test"
-"$qemu" -cpu max "$work/test"
+"$qemu" -cpu max "$work/test" tables

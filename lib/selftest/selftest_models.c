@@ -1,0 +1,180 @@
+/* selftest_models.c -- whole models: every parameter's gradient by differences of the loss; twenty training steps with a known end; the
+ * integers that a quantized model executes beside their simulation. */
+#include "selftest.h"
+
+#include "model.h"
+#include "ops.h"
+#include "optimizer.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- gradients --------------------------------------------------------------------------------------------------------------------- */
+
+static const struct {
+    const char *preset, *overrides, *variant;
+} gradient_cases[] = {
+    /* without ReLU, whose corners differences do not see */
+    {"gpt2-nano", "vocab=11,context=9,layers=2,width=8,heads=2,ffn=12", "softmax"},
+    {"gpt2-nano", "vocab=11,context=9,layers=2,width=8,heads=2,ffn=12", "softmax1+gated:kind=all_heads"},
+    {"opt-mini", "vocab=11,context=9,layers=2,width=10,heads=2,ffn=9,act=gelu-erf", "sink"},
+    {"llama-260k", "vocab=11,context=9,layers=2,width=8,heads=4,kv-heads=2,head-dim=6,ffn=10", "softmax1"},
+    {"llama-260k", "vocab=11,context=9,layers=2,width=8,heads=2,kv-heads=1,head-dim=6,ffn=7,qk-norm=yes,window=4",
+     "sink+gated:kind=channel"},
+    {"gpt2-nano", "vocab=11,context=9,layers=1,width=8,heads=2,ffn=12", "clipped:gamma=-0.01,zeta=1.02"},
+};
+enum { GRAD_B = 2, GRAD_T = 9, GRAD_TOKENS = GRAD_B * GRAD_T };
+
+static gm_status small_model(gm_model **m, const gm_ctx *ctx, const char *preset, const char *overrides, const char *variant, int64_t vocab,
+                             gm_error *err) {
+    gm_model_config cfg;
+    *m = NULL;
+    GM_TRY(gm_model_config_preset(&cfg, preset, err));
+    GM_TRY(gm_model_config_override(&cfg, overrides, err));
+    if (vocab)
+        cfg.vocab = vocab;
+    GM_TRY(gm_variant_parse(&cfg.attention, variant, err));
+    return gm_model_create(m, ctx, &cfg, 1, err);
+}
+
+/* The derivative of the loss along a direction, by differences and from the gradient g: g's own direction, where the derivative is large,
+ * and a random one, which finds what g lacks. *error: the difference, as a share of g's length (or, of a small one, of a twentieth of the
+ * model's). */
+static gm_status parameter_error(double *error, gm_model *m, const gm_param *p, const int32_t *x, const int32_t *y, double all,
+                                 gm_error *err) {
+    const int64_t n = p->rows * p->cols;
+    const uint64_t key = gm_rng_key(2, p->name);
+    const double h = 0.005, length = sqrt(gm_sum_squares(m->ctx, m->grads + p->offset, n));
+    float *w = m->weights + p->offset, *kept = gm_alloc(n, sizeof *kept);
+    const float *g = m->grads + p->offset;
+    double side[2] = {NAN, NAN}, analytic = 0;
+    if (!kept)
+        return gm_fail_memory(err, sizeof *kept * (size_t)n);
+    memcpy(kept, w, sizeof *kept * (size_t)n);
+    gm_status status = GM_OK;
+    for (int s = 0; s < 2 && status == GM_OK; s++) {
+        analytic = 0;
+        for (int64_t i = 0; i < n; i++) {
+            double random = (gm_rng_u64(key, (uint64_t)i) & 1 ? 1 : -1) / sqrt((double)n);
+            double direction = (length > 0 ? (double)g[i] / length : 0) + random;
+            w[i] = (float)((double)kept[i] + (s ? -h : h) * direction);
+            analytic += direction * (double)g[i];
+        }
+        status = gm_model_loss(m, x, y, GRAD_B, GRAD_T, &side[s], NULL, err);
+    }
+    memcpy(w, kept, sizeof *kept * (size_t)n);
+    gm_free(kept);
+    *error = fabs((side[0] - side[1]) / (2 * h) - analytic) / fmax(length, 0.05 * all);
+    return status;
+}
+
+static gm_status model_gradients(gm_model *m, double *worst, char *where, size_t size, int64_t *count, gm_error *err) {
+    int32_t x[GRAD_TOKENS], y[GRAD_TOKENS];
+    const uint64_t key = gm_rng_key(1, "selftest");
+    double sum = 0;
+    for (int i = 0; i < GRAD_TOKENS; i++) {
+        x[i] = (int32_t)gm_rng_below(key, (uint64_t)(2 * i), m->cfg.vocab);
+        y[i] = (int32_t)gm_rng_below(key, (uint64_t)(2 * i + 1), m->cfg.vocab);
+    }
+    for (int64_t i = 0; i < m->param_elements; i++) /* no zero bias, no unit gain */
+        m->weights[i] += 0.3f * (float)gm_rng_normal(key, (uint64_t)(1000 + i));
+    GM_TRY(gm_model_train_begin(m, GRAD_B, GRAD_T, err));
+    gm_model_zero_grads(m);
+    GM_TRY(gm_model_accumulate(m, x, y, GRAD_B, GRAD_T, 1.0f / GRAD_TOKENS, 0, &sum, err));
+    double all = sqrt(gm_sum_squares(m->ctx, m->grads, m->param_elements));
+    for (int i = 0; i < m->param_count; i++, ++*count) {
+        double error = NAN;
+        GM_TRY(parameter_error(&error, m, &m->params[i], x, y, all, err));
+        if (!(error <= *worst))
+            snprintf(where, size, "%s of %s", m->params[i].name, m->cfg.preset);
+        *worst = gm_selftest_larger(*worst, error);
+    }
+    return GM_OK;
+}
+
+static gm_status check_gradients(gm_selftest *t, const gm_ctx *ctx, gm_error *err) {
+    double worst = 0;
+    char where[128] = "";
+    int64_t count = 0;
+    for (size_t i = 0; i < sizeof gradient_cases / sizeof *gradient_cases; i++) {
+        gm_model *m;
+        GM_TRY(small_model(&m, ctx, gradient_cases[i].preset, gradient_cases[i].overrides, gradient_cases[i].variant, 0, err));
+        gm_status status = model_gradients(m, &worst, where, sizeof where, &count, err);
+        gm_model_free(m);
+        GM_TRY(status);
+    }
+    gm_selftest_add(t, "model gradients, by differences", count, worst, 5e-3, where);
+    return GM_OK;
+}
+
+/* ---- training: losses of steps 1, 10, 20, and the last gradient norm, as `ref` computed them when tests/train/test_training_golden.c held
+ * these steps beside PyTorch's. */
+
+enum { STEPS = 20, BATCH = 4, CONTEXT = 32 };
+static const int golden_steps[] = {1, 10, 20};
+static const double golden_losses[] = {4.19766077, 3.73362298, 3.46506988}, golden_norm = 0.602943879;
+
+static gm_status check_training(gm_selftest *t, gm_model *m, const gm_data *data, gm_error *err) {
+    const gm_train_options o = {
+        .batch = BATCH, .context = CONTEXT, .lr = 3e-3, .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8, .weight_decay = 0.1, .clip = 1};
+    int32_t x[BATCH * CONTEXT], y[BATCH * CONTEXT];
+    float *moments = gm_alloc(2 * m->param_elements, sizeof *moments);
+    double worst = 0, sum, norm = 0;
+    char where[128] = "";
+    gm_status status = moments ? gm_model_train_begin(m, BATCH, CONTEXT, err) : gm_fail_memory(err, sizeof *moments);
+    if (moments)
+        memset(moments, 0, sizeof *moments * (size_t)(2 * m->param_elements));
+    for (int step = 1, at = 0; step <= STEPS && status == GM_OK; step++) {
+        sum = 0;
+        gm_data_train(data, 1, (step - 1) * BATCH, BATCH, x, y);
+        gm_model_zero_grads(m);
+        status = gm_model_accumulate(m, x, y, BATCH, CONTEXT, 1.0f / (BATCH * CONTEXT), 0, &sum, err);
+        norm = sqrt(gm_sum_squares(m->ctx, m->grads, m->param_elements));
+        gm_optimizer_step(m, moments, moments + m->param_elements, &o, norm, o.lr, step);
+        if (step != golden_steps[at])
+            continue;
+        double error = fabs(sum / (BATCH * CONTEXT) / golden_losses[at] - 1);
+        if (!(error <= worst))
+            snprintf(where, sizeof where, "loss of step %d: %.12g", step, sum / (BATCH * CONTEXT));
+        worst = gm_selftest_larger(worst, error);
+        at++;
+    }
+    double error = fabs(norm / golden_norm - 1);
+    if (!(error <= worst))
+        snprintf(where, sizeof where, "gradient norm of step %d: %.12g", STEPS, norm);
+    gm_free(moments);
+    if (status == GM_OK)
+        gm_selftest_add(t, "20 training steps", 4, gm_selftest_larger(worst, error), 1e-5, where);
+    return status;
+}
+
+/* ---- integers ------------------------------------------------------------------------------------------------------------------------ */
+
+static gm_status check_executed(gm_selftest *t, gm_model *m, const gm_data *data, gm_error *err) {
+    gm_quant_options o;
+    double executed, simulated;
+    gm_quant_defaults(&o);
+    o.calibration_batches = 2;
+    o.sequences = 16;
+    GM_TRY(gm_quant_executed_loss(m, data, &o, &executed, &simulated, NULL, err));
+    gm_selftest_add(t, "W8A8 executed beside simulated: perplexity", 1, fabs(exp(executed - simulated) - 1), 1e-3, "");
+    return GM_OK;
+}
+
+gm_status gm_selftest_models(gm_selftest *t, const gm_ctx *ctx, gm_error *err) {
+    gm_data *data = NULL;
+    gm_model *m = NULL;
+    GM_TRY(check_gradients(t, ctx, err));
+    gm_status status = gm_data_open(&data, &(gm_data_options){.source = "bb", .context = CONTEXT}, err);
+    if (status == GM_OK)
+        status = small_model(&m, ctx, "llama-260k", "context=32,layers=2,width=32,heads=2,kv-heads=1,ffn=48", "softmax1",
+                             gm_tokenizer_vocab(gm_data_tokenizer(data)), err);
+    if (status == GM_OK)
+        status = check_training(t, m, data, err);
+    if (status == GM_OK)
+        status = check_executed(t, m, data, err);
+    gm_model_free(m);
+    gm_data_free(data);
+    return status;
+}
