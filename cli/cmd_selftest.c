@@ -57,7 +57,7 @@ static int selftest_run(const cli_command *command, void *arguments) {
 
 const cli_command cli_command_selftest = {
     .name = "selftest",
-    .summary = "check this build on this machine: every kernel, gradients, metrics, quantizers, training",
+    .summary = "check what this build computes on this machine",
     .operands = "",
     .about =
         "On every kernel table that this processor has, or up to --isa: each kernel beside its plain C definition; normaliser, attention, "

@@ -87,7 +87,8 @@ class Man(Case):
 class Shell:
     """An interactive shell on a terminal of its own, in which `ghostmax` prints its arguments as <a><b>."""
 
-    def __init__(self, argv, folder, setup):
+    def __init__(self, argv, folder, setup, patience=0.0):
+        self.patience = patience
         self.child, self.terminal = pty.fork()
         if self.child == 0:
             os.chdir(folder)
@@ -114,7 +115,8 @@ class Shell:
 
     def complete(self, line):
         os.write(self.terminal, line.encode() + b"\t")
-        self.quiet(0.5)
+        if self.patience:
+            self.quiet(self.patience)
         os.write(self.terminal, b"\n")
         seen = self.until(b"DONE", 10).decode()
         self.quiet(0.1)
@@ -192,7 +194,7 @@ class Completion(Case):
     @unittest.skipUnless(have("zsh"), "needs zsh")
     def test_zsh(self):
         setup = "autoload -Uz compinit; compinit -u -D; " + STUB + f"source {self.script('zsh')}; echo SET-''UP"
-        self.check(Shell(["zsh", "-f", "-i"], self.folder, setup))
+        self.check(Shell(["zsh", "-f", "-i"], self.folder, setup, patience=0.3))  # it does not complete while more is typed
 
     @unittest.skipUnless(have("fish"), "needs fish")
     def test_fish(self):

@@ -6,6 +6,7 @@ set -eu
 source=$1
 build=$2
 flags=${3-}
+cc=$(sed -n 's/^CMAKE_C_COMPILER:[^=]*=//p' "$build/CMakeCache.txt") # the static library wants its own OpenMP
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
 prefix=$root/opt/ghostmax
@@ -15,13 +16,14 @@ libs=$(dirname "$(find "$prefix" -name libghostmax.a)")
 export PKG_CONFIG_PATH="$libs/pkgconfig" LD_LIBRARY_PATH="$libs"
 example=$source/examples/softmax1_attention.c
 
-cc "$example" $(pkg-config --cflags --libs ghostmax) $flags -o shared
+"$cc" "$example" $(pkg-config --cflags --libs ghostmax) $flags -o shared
 ./shared >shared.out
 grep -q '^softmax1 ' shared.out
-cc "$example" $(pkg-config --cflags --libs --static ghostmax | sed 's,-lghostmax,-l:libghostmax.a,') $flags -o static
+"$cc" "$example" $(pkg-config --cflags --libs --static ghostmax | sed 's,-lghostmax,-l:libghostmax.a,') $flags -o static
 env -u LD_LIBRARY_PATH ./static | cmp - shared.out
 
-cmake -S "$source/tests/project/consumer" -B consumer -DSOURCE="$example" -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE_C_FLAGS="$flags" >consumer.log 2>&1 &&
+cmake -S "$source/tests/project/consumer" -B consumer -DSOURCE="$example" -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE_C_COMPILER="$cc" \
+    -DCMAKE_C_FLAGS="$flags" >consumer.log 2>&1 &&
     cmake --build consumer >>consumer.log 2>&1 || {
     cat consumer.log
     exit 1
