@@ -206,8 +206,11 @@ function drawGroup(parent, data, group, index) {
   if (group.apart) add(head, "p", `Kept apart from the first group, because its numbers do not compare: ${group.apart}.`, "apart");
   drawVerdict(node, group);
   drawTables(node, group, index);
+  if (typeof d3 === "undefined") {
+    add(node, "p", "This build of ghostmax had no d3, so the charts are left out; their numbers are in the files of docs/formats.md.", "soft");
+    return;
+  }
   drawNoise(node, group, index);
-  if (typeof d3 === "undefined") add(node, "p", "This build of ghostmax had no d3, so the charts are left out; the numbers are all here and in results.json.", "soft");
   drawTraining(node, group, index);
   drawInside(node, group, index);
   drawHeads(node, group, index);

@@ -233,7 +233,7 @@ function figure(parent, spec) {
     fill();
   });
   button("CSV", "download the numbers", () => save(spec.key + ".csv", "text/csv", csvOf(spec.table())));
-  if (spec.draw && typeof d3 !== "undefined") button("SVG", "download the picture", () => save(spec.key + ".svg", "image/svg+xml", svgOf(plot.querySelector("svg"))));
+  button("SVG", "download the picture", () => save(spec.key + ".svg", "image/svg+xml", svgOf(plot.querySelector("svg"))));
 
   function fill() {
     const is = state.open.has(spec.key);
@@ -246,13 +246,10 @@ function figure(parent, spec) {
     title.textContent = words(spec.title);
     note.textContent = words(spec.note) || "";
     plot.textContent = "";
-    if (typeof d3 !== "undefined") {
-      const w = Math.max(220, Math.floor(plot.clientWidth || 460)), h = typeof spec.height === "function" ? spec.height(w) : spec.height || 230;
-      const svg = d3.select(plot).append("svg").attr("viewBox", `0 0 ${w} ${h}`).attr("width", w).attr("height", h).attr("role", "img")
-        .attr("aria-label", words(spec.title));
-      spec.draw(svg, w, h);
-    } else
-      add(plot, "p", "This build of ghostmax had no d3: no picture, but the numbers are all here.", "soft");
+    const w = Math.max(220, Math.floor(plot.clientWidth || 460)), h = typeof spec.height === "function" ? spec.height(w) : spec.height || 230;
+    const svg = d3.select(plot).append("svg").attr("viewBox", `0 0 ${w} ${h}`).attr("width", w).attr("height", h).attr("role", "img")
+      .attr("aria-label", words(spec.title));
+    spec.draw(svg, w, h);
     fill();
   };
   figures.push(node);

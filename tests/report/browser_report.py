@@ -342,6 +342,19 @@ class Browser(unittest.TestCase):
 
     # ---- what hurts
 
+    def test_without_d3(self):
+        """A build that found no d3: the table and what was run are there, and nothing fails."""
+        end = self.html.index("</script>\n<script>\n// toolkit.js")
+        begin = self.html.rindex("<script>", 0, end)
+        page = os.path.join(self.folder, "plain.html")
+        with open(page, "w") as f:
+            f.write(self.html[:begin] + "<script>" + self.html[end:])
+        self.open(page)
+        self.assertEqual(len(self.driver.find_elements(By.CSS_SELECTOR, 'table[data-table="results-0"] tbody tr')), len(VARIANTS))
+        text = self.driver.find_element(By.TAG_NAME, "main").text
+        self.assertIn("no d3", text)
+        self.assertIn("What was run", text)
+
     def test_nasty_text(self):
         evil = '<script>window.hacked=1</script><img src=x onerror="window.hacked=1">"\'&\n'
         self.js("""const d = JSON.parse(JSON.stringify(present)), evil = arguments[0], g = d.groups[0];
