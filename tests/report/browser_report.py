@@ -331,10 +331,10 @@ class Browser(unittest.TestCase):
             self.assertFalse(self.js("return document.querySelector('.live').hidden"))
             data["groups"][0]["verdict"] = ["A sentence that came later."]
             put()
-            limit = time.time() + 10
-            while "came later" not in self.driver.find_element(By.CSS_SELECTOR, ".verdict").text and time.time() < limit:
+            limit, verdict = time.time() + 10, "return document.querySelector('.verdict').innerText"
+            while "came later" not in self.js(verdict) and time.time() < limit:
                 time.sleep(0.1)
-            self.assertIn("came later", self.driver.find_element(By.CSS_SELECTOR, ".verdict").text)
+            self.assertIn("came later", self.js(verdict))
         finally:
             self.open(self.page)
             server.shutdown()
