@@ -67,6 +67,8 @@ def long_lab(stage, folder, seconds, steps):
         mine = [p for p in points if p[1] == run]
         mine = mine[len(mine) // 5:-max(1, len(mine) // 20)]  # behind the start, before what measures and quantizes
         if len(mine) < 20:
+            print(f"run {run}: {len(mine)} looks are too few")
+            bad.append("too short to tell")
             continue
         per_second, error = slope([(t, rss) for t, _, rss, _ in mine])
         files = [f for *_, f in mine]
@@ -77,11 +79,11 @@ def long_lab(stage, folder, seconds, steps):
         if sorted(files)[len(files) // 2] > sorted(files)[0] + 2 or files[-1] > files[0] + 2:
             bad.append("files stay open")
     hours = points[-1][0] / 3600
-    for name in ("stderr", "out/long/runs/softmax-s1/metrics.jsonl"):
-        size = os.path.getsize(os.path.join(folder, name))
-        print(f"{name}: {size / 1e3:.0f} kB in {hours:.2f} h of the lab, {size / hours * 48 / 1e6:.1f} MB if two days went on like this")
-    size = os.path.getsize(os.path.join(folder, "out/long/runs/softmax-s1/metrics.jsonl"))
-    if size > 10e6 or os.path.getsize(os.path.join(folder, "stderr")) / hours * 48 > 10e6:
+    with open(os.path.join(folder, "out/long/runs/softmax-s1/metrics.jsonl")) as f:
+        lines = f.readlines()
+    log, stderr = sum(map(len, lines)), os.path.getsize(os.path.join(folder, "stderr")) / hours * 48
+    print(f"metrics.jsonl: {len(lines)} lines, {log / 1e3:.0f} kB, of {steps} steps; stderr: {stderr / 1e6:.1f} MB if two days went on like this")
+    if len(lines) > 5100 or log > 10e6 or stderr > 10e6:
         bad.append("the log is large")
     return bad
 
