@@ -12,6 +12,7 @@ import argparse
 import json
 import math
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -49,8 +50,10 @@ def pairs(lines):
         variant, _, shape = rest.partition(" ")
         if group == "attention" and variant != "softmax":
             yield f"{variant} over softmax: {shape}", name, f"attention softmax {shape}"
-        if group == "decode" and " int8 " in name:
-            yield f"int8 over f32: {rest.replace(' int8', '')}", name, name.replace(" int8 ", " f32 ")
+        for kind in ("int8", "int8-head"):
+            if group in ("decode", "forward") and re.search(rf" {kind}\b(?!-)", name):
+                f32 = re.sub(rf" {kind}\b(?!-)", " f32", name)
+                yield f"{kind} over f32: {group} {f32.partition(' ')[2].replace(' f32', '')}", name, f32
         if group == "int8":
             layer, _, size = rest.partition(",")
             yield f"int8 over f32: {rest}", name, f"products {layer} y = x W^T,{size}"

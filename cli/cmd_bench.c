@@ -61,7 +61,7 @@ static void format_name(char *dst, size_t size, const gm_bench_line *line) {
     if (line->tokens_per_s > 0) {
         cli_format_count(number, sizeof number, line->tokens_per_s);
         snprintf(note, sizeof note, "%s tokens/s", number);
-    } else if (!isnan(line->share)) {
+    } else if (line->share > 0) {
         snprintf(note, sizeof note, "%.1f%% of it", 100 * line->share);
     }
     int space = *note ? NAME_COLUMNS - (int)strlen(line->name) : 0;
@@ -83,8 +83,13 @@ static bool print_line(void *user, const gm_bench_line *line) {
     format_name(name, sizeof name, line);
     format_scaled(time, sizeof time, line->median_s, "s");
     format_scaled(rate, sizeof rate, line->rate, line->unit);
-    printf("  %-*s %9s %5.1f%% %12s %5.1f%%  %s\n", NAME_COLUMNS, name, time, 100 * line->mad_s / line->median_s, rate, line->percent,
+    printf("  %-*s %9s %5.1f%% %12s %5.1f%%  %s", NAME_COLUMNS, name, time, 100 * line->mad_s / line->median_s, rate, line->percent,
            line->bound);
+    if (line->speedup > 0)
+        printf("; %.2fx", line->speedup);
+    if (line->memory_share > 0)
+        printf(", %.2f of the memory", line->memory_share);
+    printf("\n");
     fflush(stdout);
     return false;
 }
@@ -143,7 +148,8 @@ static void bench_help(cli_page *page) {
     cli_page_text(
         page, "A line: the median time of a call; the median distance from it; the rate; the percent of the least time that this machine's "
               "measured limits allow; and which limit that is: multiply-adds (fma), 8-bit products (int8), or reading or copying as much "
-              "data as the calls go through. docs/performance.md says how each is measured and counted.");
+              "data as the calls go through. A model on integers also has its speed over f32 and its share of the memory. "
+              "docs/performance.md says how each is measured and counted.");
 }
 
 const cli_command cli_command_bench = {

@@ -522,8 +522,8 @@ gm_status gm_quant_simulated_loss(gm_model *m, const gm_data *data, const gm_qua
 /* The same executed on integers: u8 activations x s8 weights, and attention's two products where attention has grids, summed exactly in 32
  * bits; the residual stream in f32, rounded where the simulation rounds (docs/numerics.md, 4). *simulated_loss and *f32_loss (NULL ok) are
  * of the same grids and sequences. Inputs that agree give the same integers as the simulation; an output differs by the rounding of the
- * simulation's f32 sums, which moves a value by at most one step of its grid, where it lay between two. Perplexities are within 0.1%; with
- * a gate that takes attention_input, without it g*o takes the grid of o here and none in the simulation: within 0.3%. Errors:
+ * simulation's f32 sums, which moves a value by at most one step of its grid, where it lay between two. Perplexities are within 0.1% over
+ * some thousand tokens (docs/numerics.md, 4: why not over fewer). A gate sets attention_input, in both. Errors:
  * GM_EUNSUPPORTED (more than 8 bits where a product reads them, ranges per token, zero points or groups of weights, outlier columns, a
  * layer of more than 65536 inputs). Test: tests/quant/test_execute.c */
 gm_status gm_quant_executed_loss(gm_model *m, const gm_data *data, const gm_quant_options *options, double *loss, double *simulated_loss,
@@ -666,7 +666,10 @@ typedef struct gm_bench_line {
     double percent;      /* of the limit: 100 * (the least seconds that the machine's peaks allow) / median */
     const char *bound;   /* what the limit is: "fma", "int8", or "read", "copy" with the size of the data: "copy 64M" */
     double tokens_per_s; /* 0: no tokens */
-    double share;        /* of the step it is part of, 0..1; NaN: no part */
+    double share;        /* of the step it is part of, 0..1; 0: no part */
+    double speedup;      /* over the same in f32; 0: nothing to compare with */
+    double memory_bytes; /* of the model's weights; 0: no model */
+    double memory_share; /* of what they take in f32 */
 } gm_bench_line;
 /* Called once per line, as they come; return true to stop. */
 typedef bool (*gm_bench_callback)(void *user, const gm_bench_line *line);

@@ -62,7 +62,7 @@ bool gm_bench_wanted(gm_bench *b, const char *name, bool quick) {
     if (!b->options.list)
         return true;
     json_array_append_new(b->lines, json_pack("{s:s, s:s}", "group", b->group->name, "name", name));
-    gm_bench_line line = {.group = b->group->name, .title = b->group->title, .name = name, .bound = "", .unit = "", .share = NAN};
+    gm_bench_line line = {.group = b->group->name, .title = b->group->title, .name = name, .bound = "", .unit = ""};
     b->stopped = b->callback && b->callback(b->user, &line);
     return false;
 }
@@ -78,7 +78,7 @@ bool gm_bench_fits(gm_bench *b, const char *name, double bytes) {
 
 /* ---- a line ------------------------------------------------------------------------------------------------------------------ */
 
-gm_status gm_bench_line_add(gm_bench *b, const char *name, int threads, const gm_samples *s, const gm_work *w, double tokens, double share,
+gm_status gm_bench_line_add(gm_bench *b, const char *name, int threads, const gm_samples *s, const gm_work *w, gm_bench_extra extra,
                             gm_error *err) {
     gm_limit limit = gm_bench_limit(b, w, threads);
     for (int tries = 0; tries < 3 && limit.seconds > s->median; tries++) { /* faster than the limit: noise had made that too low */
@@ -105,17 +105,28 @@ gm_status gm_bench_line_add(gm_bench *b, const char *name, int threads, const gm
                                              : "B/s",
                           .percent = 100 * limit.seconds / s->median,
                           .bound = limit.bound,
-                          .tokens_per_s = tokens > 0 ? tokens / s->median : 0,
-                          .share = share};
+                          .tokens_per_s = extra.tokens / s->median,
+                          .share = extra.share,
+                          .speedup = extra.speedup,
+                          .memory_bytes = extra.memory_bytes,
+                          .memory_share = extra.memory_share};
     json_t *j = json_pack("{s:s, s:s, s:i, s:I, s:f, s:f, s:f, s:f, s:f, s:s, s:f, s:s}", "group", line.group, "name", name, "threads",
                           threads, "calls", (json_int_t)s->calls, "median_s", s->median, "min_s", s->min, "p90_s", s->p90, "mad_s", s->mad,
                           "rate", line.rate, "unit", line.unit, "percent_of_limit", line.percent, "bound", line.bound);
     if (!j)
         return gm_fail_memory(err, 1024);
-    if (tokens > 0)
-        json_object_set_new(j, "tokens_per_s", json_real(line.tokens_per_s));
-    if (!isnan(share))
-        json_object_set_new(j, "share", json_real(share));
+    const struct {
+        const char *name;
+        double value;
+    } extras[] = {{"tokens_per_s", line.tokens_per_s},
+                  {"share", line.share},
+                  {"speedup_over_f32", line.speedup},
+                  {"memory_bytes", line.memory_bytes},
+                  {"memory_share_of_f32", line.memory_share}};
+    for (int i = 0; i < GM_COUNT(extras); i++) {
+        if (extras[i].value > 0)
+            json_object_set_new(j, extras[i].name, json_real(extras[i].value));
+    }
     json_array_append_new(b->lines, j);
     b->stopped = b->callback && b->callback(b->user, &line);
     return GM_OK;
@@ -142,7 +153,7 @@ gm_status gm_bench_measure(gm_bench *b, const gm_job *job, gm_error *err) {
         gm_bench_release(b);
         int threads = b->ctx->threads;
         b->ctx = all;
-        status = gm_bench_line_add(b, job->name, threads, &s, &job->work, job->tokens, NAN, err);
+        status = gm_bench_line_add(b, job->name, threads, &s, &job->work, (gm_bench_extra){.tokens = job->tokens}, err);
     }
     b->ctx = all;
     gm_bench_release(b);

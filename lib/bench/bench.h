@@ -20,6 +20,7 @@ typedef struct gm_work {
     double read, written; /* bytes; written elsewhere than read */
     double updated;       /* bytes that are read and written in place */
     double footprint;     /* bytes that calls go through before they come back to the first; 0: read + written + updated */
+    double read_s;        /* seconds that reading as much takes, measured in turn with the calls; 0: by the peaks */
 } gm_work;
 double gm_work_bytes(const gm_work *w); /* that are moved */
 
@@ -56,6 +57,9 @@ typedef struct gm_timing {
     int least;
 } gm_timing;
 gm_samples gm_samples_take(void (*run)(void *state), void *state, gm_timing how);
+/* Two things in turn, sample by sample: both meet the same machine, whose memory other virtual machines share. `budget_s` is for both. */
+void gm_samples_take_two(gm_samples *out, void (*run)(void *state), void *state, void (*beside)(void *state), void *beside_state,
+                         gm_timing how);
 
 /* ---- one run of the benchmark --------------------------------------------------------------------------------------------- */
 
@@ -99,8 +103,12 @@ gm_status gm_bench_measure(gm_bench *b, const gm_job *job, gm_error *err);
 /* Its parts, for what one measurement gives several lines of. share: of the line before it that is no part, NaN: no part. */
 bool gm_bench_wanted(gm_bench *b, const char *name, bool quick);
 bool gm_bench_fits(gm_bench *b, const char *name, double bytes); /* half of the free memory; else the line is skipped, and that said */
-gm_status gm_bench_line_add(gm_bench *b, const char *name, int threads, const gm_samples *s, const gm_work *work, double tokens,
-                            double share, gm_error *err);
+/* What else a line says; 0: it does not. gm_bench_line has the same. */
+typedef struct gm_bench_extra {
+    double tokens, share, speedup, memory_bytes, memory_share;
+} gm_bench_extra;
+gm_status gm_bench_line_add(gm_bench *b, const char *name, int threads, const gm_samples *s, const gm_work *work, gm_bench_extra extra,
+                            gm_error *err);
 
 /* A job's memory, freed after it by gm_bench_measure, or by gm_bench_release. NULL when there is none. Floats are uniform in (-1, 1). */
 void gm_bench_release(gm_bench *b);

@@ -5,6 +5,7 @@
 #include "bench.h"
 #include "ops.h"
 #include "optimizer.h"
+#include "parallel.h"
 #include "quant.h"
 
 #include <math.h>
@@ -136,10 +137,11 @@ static gm_status step_lines(gm_bench *b, const gm_bench_model *model, gm_error *
     for (int p = 0; p < GM_PHASE_COUNT; p++)
         products.flops += work[p].flops;
     if (status == GM_OK && whole_wanted)
-        status = gm_bench_line_add(b, whole_name, b->ctx->threads, &whole, &products, (double)(s.B * s.T), NAN, err);
+        status = gm_bench_line_add(b, whole_name, b->ctx->threads, &whole, &products, (gm_bench_extra){.tokens = (double)(s.B * s.T)}, err);
     for (int p = 0; p < GM_PHASE_COUNT && status == GM_OK; p++) {
         if (wanted[p])
-            status = gm_bench_line_add(b, name[p], b->ctx->threads, &part[p], &work[p], 0, part[p].median / whole.median, err);
+            status = gm_bench_line_add(b, name[p], b->ctx->threads, &part[p], &work[p],
+                                       (gm_bench_extra){.share = part[p].median / whole.median}, err);
     }
     return status;
 }
@@ -155,11 +157,13 @@ gm_status gm_bench_step(gm_bench *b, gm_error *err) {
 
 typedef enum precision { F32, INT8, INT8_HEAD, PRECISIONS } precision; /* INT8: the head in f32, as published */
 static const char *const precision_names[PRECISIONS] = {"f32", "int8", "int8-head"};
+typedef enum pass_kind { FORWARD, BLOCKS, TOKEN } pass_kind; /* with its loss; without the head; one token after a cache */
 
 typedef struct pass_shape {
     const gm_bench_model *model;
+    pass_kind kind;
     precision precision;
-    int64_t B, T; /* a forward pass; T = 0: one token */
+    int64_t B, T;
     int64_t cached;
 } pass_shape;
 
@@ -168,7 +172,7 @@ typedef struct pass_state {
     gm_model *f32, *model; /* what is run */
     gm_data *data;
     gm_quantized *quantized; /* NULL: f32 */
-    gm_decoder *decoder;
+    gm_decoder *decoder;     /* BLOCKS, TOKEN */
     float *logits;
     int32_t *tokens;
 } pass_state;
@@ -195,7 +199,7 @@ static gm_status take_over(pass_state *s, const gm_model_config *c, gm_error *er
 
 static gm_status pass_begin(gm_bench *b, pass_state *s, const gm_model_config *c, gm_error *err) {
     const pass_shape *p = &s->shape;
-    const int64_t count = p->T ? p->B * p->T + 1 : p->cached;
+    const int64_t count = p->B * p->T + 1 + p->cached;
     GM_TRY(make_model(&s->f32, b->ctx, c, err));
     s->model = s->f32;
     if (p->precision != F32)
@@ -206,30 +210,31 @@ static gm_status pass_begin(gm_bench *b, pass_state *s, const gm_model_config *c
         return gm_fail_memory(err, (size_t)c->vocab * sizeof(float));
     for (int64_t i = 0; i < count; i++)
         s->tokens[i] = (int32_t)(i * 7 % c->vocab);
-    if (p->T)
+    if (p->kind == FORWARD)
         return GM_OK;
-    GM_TRY(gm_decoder_create(&s->decoder, s->model, p->cached + 1, err));
-    return gm_decoder_feed(s->decoder, s->tokens, p->cached, NULL, err);
+    GM_TRY(gm_decoder_create(&s->decoder, s->model, p->cached + p->T, err));
+    return p->cached ? gm_decoder_feed(s->decoder, s->tokens, p->cached, NULL, err) : GM_OK;
 }
 
 static void pass_run(void *state) {
     pass_state *s = state;
-    const int32_t token = 5;
+    const pass_shape *p = &s->shape;
     double loss;
-    if (s->shape.T) {
-        gm_model_loss(s->model, s->tokens, s->tokens + 1, s->shape.B, s->shape.T, &loss, NULL, NULL);
+    if (p->kind == FORWARD) {
+        gm_model_loss(s->model, s->tokens, s->tokens + 1, p->B, p->T, &loss, NULL, NULL);
         return;
     }
-    gm_decoder_rewind(s->decoder, s->shape.cached);
-    gm_decoder_feed(s->decoder, &token, 1, s->logits, NULL);
+    gm_decoder_rewind(s->decoder, p->cached);
+    gm_decoder_feed(s->decoder, s->tokens + p->cached, p->T, p->kind == TOKEN ? s->logits : NULL, NULL);
 }
 
 /* Products in the type that they are computed in, and every weight and cached value read once in the type that it is kept in. */
 static gm_work pass_work(const pass_shape *p, const gm_model_config *c) {
-    const double R = p->T ? (double)(p->B * p->T) : 1, L = (double)c->layers, HD = (double)(c->heads * c->head_dim);
-    const double pairs = p->T ? (double)p->B * (double)p->T * (double)(p->T + 1) / 2 : (double)(p->cached + 1);
-    const double products = R * (double)linear_parameters(c) + 2 * L * HD * pairs, head = (double)(c->vocab * c->width);
-    const double cache = p->T ? 0 : L * (double)((p->cached + 1) * 2 * c->kv_heads * c->head_dim);
+    const double R = (double)(p->B * p->T), L = (double)c->layers, HD = (double)(c->heads * c->head_dim);
+    const double pairs = R * ((double)p->cached + (double)(p->T + 1) / 2);
+    const double products = R * (double)linear_parameters(c) + 2 * L * HD * pairs;
+    const double head = p->kind == BLOCKS ? 0 : (double)(c->vocab * c->width);
+    const double cache = p->kind == TOKEN ? L * (double)((p->cached + 1) * 2 * c->kv_heads * c->head_dim) : 0;
     const bool blocks_int8 = p->precision != F32, head_int8 = p->precision == INT8_HEAD;
     gm_work work = {.flops =
                         (blocks_int8 ? 0 : 2 * products) + (head_int8 ? 0 : 2 * R * head) + GM_EXP_FLOPS * L * (double)c->heads * pairs,
@@ -238,55 +243,116 @@ static gm_work pass_work(const pass_shape *p, const gm_model_config *c) {
     return work;
 }
 
-static gm_status pass_line(gm_bench *b, const pass_shape *shape, gm_error *err) {
+/* The bytes of a token, only read: memory's pace on a machine that others share changes from second to second, so a token's limit is
+ * measured between its samples. */
+typedef struct reading {
+    const gm_ctx *ctx;
+    float *from, sum;
+    int64_t n;
+} reading;
+
+static void read_all(void *state) {
+    reading *r = state;
+#pragma omp parallel num_threads(r->ctx->threads)
+    {
+        gm_range mine = gm_range_mine(r->n);
+        float sum = r->ctx->k->f32_peak_read(r->from + mine.begin, mine.size, 1);
+        if (sum < 0)
+            r->sum = sum; /* never: they are 1 */
+    }
+}
+
+static gm_status pass_samples(gm_bench *b, pass_state *s, gm_samples *samples, gm_work *work, gm_error *err) {
+    if (s->shape.kind != TOKEN) {
+        *samples = gm_samples_take(pass_run, s, b->timing);
+        return GM_OK;
+    }
+    reading r = {.ctx = b->ctx, .n = (int64_t)(work->read / sizeof(float))};
+    gm_samples two[2];
+    r.from = gm_bench_bytes(b, (size_t)r.n * sizeof(float));
+    if (!r.from)
+        return gm_fail_memory(err, (size_t)work->read);
+    for (int64_t i = 0; i < r.n; i++) /* untouched pages would all be the same page of zeros */
+        r.from[i] = 1;
+    gm_samples_take_two(two, pass_run, s, read_all, &r, b->timing);
+    *samples = two[0];
+    work->read_s = two[1].median;
+    return GM_OK;
+}
+
+static void pass_name(char *dst, size_t n, const pass_shape *p) {
+    int used = snprintf(dst, n, "%s %s", p->model->preset, precision_names[p->precision]);
+    if (p->kind == TOKEN)
+        snprintf(dst + used, n - (size_t)used, " after %lld tokens", (long long)p->cached);
+    else
+        snprintf(dst + used, n - (size_t)used, "%s, %lld x %lld tokens", p->kind == BLOCKS ? " blocks" : "", (long long)p->B,
+                 (long long)p->T);
+}
+
+/* *f32_s: of the same pass in f32, set by it; 0: it was not measured. */
+static gm_status pass_line(gm_bench *b, const pass_shape *shape, double *f32_s, gm_error *err) {
     const gm_bench_model *model = shape->model;
     gm_model_config c;
     gm_model_size size;
     char name[72];
     gm_bench_model_config(&c, model);
     gm_model_config_size(&size, &c, 1, c.context);
-    if (shape->T)
-        snprintf(name, sizeof name, "%s %s, %lld x %lld tokens", model->preset, precision_names[shape->precision], (long long)shape->B,
-                 (long long)shape->T);
-    else
-        snprintf(name, sizeof name, "%s %s after %lld tokens", model->preset, precision_names[shape->precision], (long long)shape->cached);
-    if (!gm_bench_wanted(b, name, model->quick) || !gm_bench_fits(b, name, 2.5 * (double)size.parameter_bytes))
+    pass_name(name, sizeof name, shape);
+    if (!gm_bench_wanted(b, name, model->quick) || !gm_bench_fits(b, name, 3.5 * (double)size.parameter_bytes))
         return GM_OK;
     pass_state s = {.shape = *shape};
+    gm_samples samples;
+    gm_work work = pass_work(shape, &c);
     gm_status status = pass_begin(b, &s, &c, err);
+    if (status == GM_OK)
+        status = pass_samples(b, &s, &samples, &work, err);
     if (status == GM_OK) {
-        gm_samples samples = gm_samples_take(pass_run, &s, b->timing);
-        gm_work work = pass_work(shape, &c);
-        status = gm_bench_line_add(b, name, b->ctx->threads, &samples, &work, shape->T ? (double)(shape->B * shape->T) : 1, NAN, err);
+        gm_bench_extra extra = {.tokens = (double)(shape->B * shape->T), .memory_bytes = (double)size.parameter_bytes};
+        if (s.quantized) {
+            size_t bytes, f32_bytes;
+            gm_quantized_bytes(s.quantized, &bytes, &f32_bytes);
+            extra.memory_bytes = (double)bytes;
+            extra.memory_share = (double)bytes / (double)f32_bytes;
+            extra.speedup = *f32_s / samples.median;
+        } else {
+            *f32_s = samples.median;
+        }
+        status = gm_bench_line_add(b, name, b->ctx->threads, &samples, &work, extra, err);
     }
     pass_end(&s);
     gm_bench_release(b);
     return status;
 }
 
-static gm_status pass_lines(gm_bench *b, bool decode, gm_error *err) {
+static gm_status pass_lines(gm_bench *b, pass_kind kind, const gm_bench_model *m, gm_error *err) {
     enum { TOKENS = 256 };
-    const gm_bench_model *model;
-    for (int i = 0; (model = gm_bench_model_at(i)); i++) {
-        gm_model_config c;
-        gm_bench_model_config(&c, model);
-        pass_shape shape = {.model = model};
-        if (decode) {
-            shape.cached = GM_MIN(c.context, 1024) * 3 / 4;
-        } else {
-            shape.T = GM_MIN(c.context, TOKENS);
-            shape.B = TOKENS / shape.T;
-        }
-        for (shape.precision = F32; shape.precision < PRECISIONS; shape.precision++)
-            GM_TRY(pass_line(b, &shape, err));
-    }
+    gm_model_config c;
+    gm_bench_model_config(&c, m);
+    pass_shape shape = {.model = m, .kind = kind, .B = 1, .T = 1};
+    double f32_s = 0;
+    if (kind == TOKEN)
+        shape.cached = GM_MIN(c.context, 1024) * 3 / 4;
+    else
+        shape.T = GM_MIN(c.context, TOKENS);
+    if (kind == FORWARD)
+        shape.B = TOKENS / shape.T;
+    for (shape.precision = F32; shape.precision < (kind == BLOCKS ? INT8_HEAD : PRECISIONS); shape.precision++)
+        GM_TRY(pass_line(b, &shape, &f32_s, err));
     return GM_OK;
 }
 
 gm_status gm_bench_forward(gm_bench *b, gm_error *err) {
-    return pass_lines(b, false, err);
+    const gm_bench_model *m;
+    for (int i = 0; (m = gm_bench_model_at(i)); i++) {
+        GM_TRY(pass_lines(b, BLOCKS, m, err));
+        GM_TRY(pass_lines(b, FORWARD, m, err));
+    }
+    return GM_OK;
 }
 
 gm_status gm_bench_decode(gm_bench *b, gm_error *err) {
-    return pass_lines(b, true, err);
+    const gm_bench_model *m;
+    for (int i = 0; (m = gm_bench_model_at(i)); i++)
+        GM_TRY(pass_lines(b, TOKEN, m, err));
+    return GM_OK;
 }

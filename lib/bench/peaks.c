@@ -270,11 +270,13 @@ gm_limit gm_bench_limit(gm_bench *b, const gm_work *w, int threads) {
     double bytes = 0;
     int most = 0;
     for (int move = 0; move < GM_MOVES; move++) {
-        if (moved[move] > 0)
+        if (moved[move] > 0 && w->read_s == 0)
             bytes += moved[move] / bandwidth_at(b, (gm_move)move, footprint, threads);
         if (moved[move] > moved[most])
             most = move;
     }
+    if (w->read_s > 0)
+        bytes = w->read_s;
     if (!(bytes <= limit.seconds)) {
         limit.seconds = bytes;
         format_footprint(limit.bound, sizeof limit.bound, moves[most].name, footprint);
@@ -294,7 +296,7 @@ static gm_status fma_line(gm_bench *b, bool integers, int level, int threads, gm
     gm_samples s = (integers ? measure_dot : measure_fma)(b, level, threads, &p);
     double lanes = (double)p.rounds * GM_PEAK_LANES * threads;
     gm_work work = {.flops = integers ? 0 : 2 * lanes, .int_ops = integers ? 8 * lanes : 0};
-    return gm_bench_line_add(b, name, threads, &s, &work, 0, NAN, err);
+    return gm_bench_line_add(b, name, threads, &s, &work, (gm_bench_extra){0}, err);
 }
 
 static gm_status bandwidth_line(gm_bench *b, gm_move move, int size, int threads, gm_error *err) {
@@ -315,7 +317,7 @@ static gm_status bandwidth_line(gm_bench *b, gm_move move, int size, int threads
         work.read = work.written = bytes / 2;
     else
         work.updated = bytes;
-    return gm_bench_line_add(b, name, threads, &s, &work, 0, NAN, err);
+    return gm_bench_line_add(b, name, threads, &s, &work, (gm_bench_extra){0}, err);
 }
 
 gm_status gm_bench_machine(gm_bench *b, gm_error *err) {

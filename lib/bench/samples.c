@@ -28,9 +28,10 @@ gm_samples gm_samples_of(double *x, int count) {
     return s;
 }
 
-gm_samples gm_samples_take(void (*run)(void *state), void *state, gm_timing how) {
-    double seconds[SAMPLES_MAX], begin = gm_seconds(), one;
-    run(state); /* the first call brings memory and code in, and shows how long one takes */
+/* How many calls make a sample; the first call brings memory and code in, and shows how long one takes. */
+static int64_t calls_per_sample(void (*run)(void *state), void *state, gm_timing how) {
+    double begin = gm_seconds(), one;
+    run(state);
     one = gm_seconds() - begin;
     int64_t calls = 1;
     while (one * (double)calls < how.sample_s / 2) { /* what the clock and a short call's start cost must not count */
@@ -40,15 +41,37 @@ gm_samples gm_samples_take(void (*run)(void *state), void *state, gm_timing how)
             run(state);
         one = (gm_seconds() - begin) / (double)calls;
     }
+    return calls;
+}
+
+void gm_samples_take_two(gm_samples *out, void (*run)(void *state), void *state, void (*beside)(void *state), void *beside_state,
+                         gm_timing how) {
+    void (*const runs[])(void *) = {run, beside};
+    void *const states[] = {state, beside_state};
+    const int kinds = beside ? 2 : 1;
+    double seconds[2][SAMPLES_MAX], start;
+    int64_t calls[2];
     int count = 0;
-    double start = gm_seconds();
+    for (int i = 0; i < kinds; i++)
+        calls[i] = calls_per_sample(runs[i], states[i], how);
+    start = gm_seconds();
     while (count < SAMPLES_MAX && (count < how.least || gm_seconds() - start < how.budget_s)) {
-        begin = gm_seconds();
-        for (int64_t i = 0; i < calls; i++)
-            run(state);
-        seconds[count++] = (gm_seconds() - begin) / (double)calls;
+        for (int i = 0; i < kinds; i++) {
+            double begin = gm_seconds();
+            for (int64_t c = 0; c < calls[i]; c++)
+                runs[i](states[i]);
+            seconds[i][count] = (gm_seconds() - begin) / (double)calls[i];
+        }
+        count++;
     }
-    gm_samples s = gm_samples_of(seconds, count);
-    s.calls = calls * count;
+    for (int i = 0; i < kinds; i++) {
+        out[i] = gm_samples_of(seconds[i], count);
+        out[i].calls = calls[i] * count;
+    }
+}
+
+gm_samples gm_samples_take(void (*run)(void *state), void *state, gm_timing how) {
+    gm_samples s;
+    gm_samples_take_two(&s, run, state, NULL, NULL, how);
     return s;
 }

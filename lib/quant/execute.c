@@ -12,7 +12,14 @@ gm_site gm_quant_executed_input(const gm_quant_plan *plan, int weight) {
     while (gm_linear_inputs[i].weight != weight)
         i++;
     gm_site site = gm_linear_inputs[i].site;
-    return site == GM_SITE_ATTN_IN && !gm_quant_plan_quantizer(plan, site) ? GM_SITE_PV : site;
+    bool is_pv = plan->model->cfg.attention.gate == GM_GATE_NONE && !gm_quant_plan_quantizer(plan, site);
+    return site == GM_SITE_ATTN_IN && is_pv ? GM_SITE_PV : site;
+}
+
+gm_quant_options gm_quant_options_executed(const gm_quant_options *options, const gm_model_config *c) {
+    gm_quant_options o = *options;
+    o.attention_input |= c->attention.gate != GM_GATE_NONE;
+    return o;
 }
 
 /* An integer product's input, or (integers = false) a tensor that is rounded in f32 where it has a quantizer at all. */
@@ -247,7 +254,8 @@ gm_status gm_quant_executed_loss(gm_model *m, const gm_data *data, const gm_quan
                                  double *f32_loss, gm_error *err) {
     gm_quant_plan plan;
     gm_quant_executed *executed;
-    GM_TRY(gm_quant_plan_make(&plan, m, data, options, err));
+    const gm_quant_options o = gm_quant_options_executed(options, &m->cfg);
+    GM_TRY(gm_quant_plan_make(&plan, m, data, &o, err));
     gm_tap tap = gm_quant_plan_tap(&plan);
     gm_status status = gm_quant_executed_begin(&executed, &plan, err);
     if (status == GM_OK) {

@@ -183,6 +183,9 @@ gm_status gm_quant_validation_loss(gm_model *m, const gm_data *data, const gm_qu
  * enters the projection, where the plan has a grid for it), the FFN's activation; where attention has grids, its two products run on
  * integers too. Nothing in it points into the plan's integers. */
 typedef struct gm_quant_executed gm_quant_executed;
+/* The options with all that integers need: a gated product g*o enters the output projection as integers, so it has a grid (which the
+ * published simulation lacks). A plan of them is the oracle of its execution: the same quantizers at the same places. */
+gm_quant_options gm_quant_options_executed(const gm_quant_options *options, const gm_model_config *c);
 /* Until gm_quant_executed_end, which comes before gm_quant_plan_free, plan->model computes on integers, whoever calls it, rounding what the
  * simulation rounds; taps see copies. GM_EUNSUPPORTED with the reason: more than 8 bits where a product reads them, ranges per token,
  * outlier columns. */

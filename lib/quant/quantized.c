@@ -16,8 +16,7 @@ gm_status gm_quantized_make(gm_quantized **out, gm_model *m, const gm_data *data
     gm_quantized *q = gm_alloc(1, sizeof *q);
     if (!q)
         return gm_fail_memory(err, sizeof *q);
-    gm_quant_options o = *options;
-    o.attention_input |= m->cfg.attention.gate != GM_GATE_NONE; /* what is executed needs a grid there */
+    const gm_quant_options o = gm_quant_options_executed(options, &m->cfg);
     gm_status status = gm_quant_plan_make(&q->plan, m, data, &o, err);
     if (status == GM_OK)
         status = gm_quant_plan_finite(&q->plan, err);

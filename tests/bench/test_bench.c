@@ -44,6 +44,13 @@ static void count_call(void *state) {
     calls++;
 }
 
+static void first_turn(void *state) {
+    strcat(state, "a");
+}
+static void second_turn(void *state) {
+    strcat(state, "b");
+}
+
 static void test_samples_are_calls(void **state) {
     (void)state;
     calls = 0;
@@ -54,6 +61,11 @@ static void test_samples_are_calls(void **state) {
     s = gm_samples_take(count_call, NULL, (gm_timing){0.01, 1e-3, 3});
     assert_true(s.count >= 3 && s.calls > s.count); /* a call that short is made many times per sample */
     assert_true(s.min <= s.median && s.median <= s.p90);
+    gm_samples two[2];
+    char turns[32] = "";
+    gm_samples_take_two(two, first_turn, turns, second_turn, turns, (gm_timing){0, 0, 3});
+    assert_string_equal(turns, "abababab"); /* each once to warm up, then in turn */
+    assert_true(two[0].calls == 3 && two[1].calls == 3);
 }
 
 /* Peaks that are set are not measured: 1e9 multiply-adds, 8e9 8-bit ones, and memory at 100, 90, .. bytes/us by size; copying half,
@@ -85,6 +97,11 @@ static void test_limits(void **state) {
     near(l.seconds, 3);
     assert_string_equal(l.bound, "fma");
     near(gm_bench_limit(&b, &(gm_work){.flops = 3e9, .read = 1000}, 1).seconds, 6);
+
+    l = gm_bench_limit(&b, &(gm_work){.flops = 1e6, .read = 1e9, .read_s = 0.25}, 2); /* measured beside the line */
+    near(l.seconds, 0.25);
+    assert_string_equal(l.bound, "read 954M");
+    near(gm_bench_limit(&b, &(gm_work){.flops = 3e9, .read = 1e9, .read_s = 0.25}, 2).seconds, 3);
 
     l = gm_bench_limit(&b, &(gm_work){.flops = 1e6, .int_ops = 16e9}, 2);
     near(l.seconds, 2);

@@ -66,8 +66,21 @@ class Bench(Case):
     def test_decoding(self):
         for group in "decode", "forward":
             lines = self.json("--filter", group + " gpt2-nano", "--threads", 1)["lines"]
-            self.assertEqual([line["name"].split()[1].rstrip(",") for line in lines], ["f32", "int8", "int8-head"])
+            blocks = [line for line in lines if "blocks" in line["name"]]
+            whole = [line for line in lines if "blocks" not in line["name"]]
+            self.assertEqual([line["name"].split()[1].rstrip(",") for line in whole], ["f32", "int8", "int8-head"])
+            self.assertEqual([line["name"].split()[1] for line in blocks], ["f32", "int8"] if group == "forward" else [])
             self.check_lines(lines)
+            for part in blocks, whole:
+                for line in part:
+                    integers = "int8" in line["name"]
+                    self.assertEqual("speedup_over_f32" in line, integers, line)
+                    if integers:
+                        self.assertTrue(math.isclose(line["speedup_over_f32"], part[0]["median_s"] / line["median_s"], rel_tol=1e-4))
+                        self.assertTrue(math.isclose(line["memory_share_of_f32"], line["memory_bytes"] / part[0]["memory_bytes"],
+                                                     rel_tol=1e-4))
+                        self.assertTrue(0.25 < line["memory_share_of_f32"] < 0.7, line)
+        self.assertIn("of the memory", self.ok("bench", "--quick", "--filter", "forward gpt2-nano", "--threads", 1))
 
     def test_filter_that_matches_nothing(self):
         self.fails(2, ["atention", "did you mean 'attention'", "--list"], "bench", "--filter", "atention")

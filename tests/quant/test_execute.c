@@ -196,7 +196,7 @@ static void test_loss(void **state) {
         gm_model *m = model_for(ctx, &shapes[cases[i].shape], cases[i].variant);
         train(m, 80);
         for (int option = 0; option < 4; option++) {
-            double executed, simulated, f32, alone, f32_alone;
+            double executed, simulated, f32, alone, f32_alone, again;
             gm_quant_options o = options_of(option == 3 ? 4 : 8, 8);
             o.weights.grain = option == 1 ? GM_GRAIN_CHANNEL : GM_GRAIN_TENSOR;
             if (option == 2) {
@@ -211,9 +211,53 @@ static void test_loss(void **state) {
                 assert_true(fabs(simulated - f32) > 2 * fabs(executed - simulated));
             CHECK_OK(gm_quant_simulated_loss(m, data, &o, &alone, &f32_alone, err));
             assert_true(alone == simulated && f32_alone == f32);
+            o.attention_input = false; /* a gate's product takes its grid all the same, in both */
+            CHECK_OK(gm_quant_executed_loss(m, data, &o, &again, &alone, NULL, err));
+            assert_true(again == executed && alone == simulated);
         }
         gm_model_free(m);
     }
+}
+
+/* The two paths are two drawings of the same rounding: sums that differ in the seventh place make some integers neighbours, whose steps
+ * the next layers round again. So a sequence's two losses differ by chance, without a drift, and a mean over n of them by 1 / sqrt(n) of
+ * that: over few tokens it may be more than 0.1%, over many it is not. */
+static void test_no_drift(void **state) {
+    (void)state;
+    enum { N = 256 };
+    static const char *const variants[] = {"softmax", "softmax1+gated", "clipped:gamma=-0.03,zeta=1.03"};
+    int differ = 0;
+    for (int i = 0; i < 3 * GM_COUNT(variants); i++) {
+        gm_model *m = model_for(ctx, &shapes[i % 3 + (i % 3 == 1 ? 2 : 0)], variants[i / 3]);
+        train(m, 80);
+        gm_quant_plan plan;
+        gm_quant_executed *e;
+        const gm_quant_options asked = options_of(8, 8), o = gm_quant_options_executed(&asked, &m->cfg);
+        CHECK_OK(gm_quant_plan_make(&plan, m, data, &o, err));
+        const gm_tap tap = gm_quant_plan_tap(&plan);
+        double loss[2][N], mean = 0, variance = 0;
+        int32_t x[T], y[T];
+        for (int path = 0; path < 2; path++) {
+            if (path)
+                CHECK_OK(gm_quant_executed_begin(&e, &plan, err));
+            for (int s = 0; s < N; s++) {
+                gm_data_validation(data, s, 1, x, y);
+                CHECK_OK(gm_model_forward_loss(plan.model, x, y, 1, T, path ? NULL : &tap, &loss[path][s], NULL, err));
+            }
+        }
+        for (int s = 0; s < N; s++)
+            mean += (loss[1][s] - loss[0][s]) / N;
+        for (int s = 0; s < N; s++)
+            variance += pow(loss[1][s] - loss[0][s] - mean, 2) / (N - 1);
+        const double error = sqrt(variance / N);
+        differ += error > 0;
+        if (!(fabs(mean) <= 4 * error && 4 * error <= 1e-3))
+            fail_msg("case %d: executed - simulated is %.2e over %d sequences, standard error %.2e", i, mean, N, error);
+        gm_quant_executed_end(e);
+        gm_quant_plan_free(&plan);
+        gm_model_free(m);
+    }
+    assert_true(differ >= GM_COUNT(variants)); /* there was something to average */
 }
 
 /* ---- the same bits */
@@ -365,7 +409,17 @@ static void test_refusals(void **state) {
         assert_int_equal(gm_quant_executed_loss(m, data, &o, &loss, NULL, NULL, &err), i == 3 ? GM_EINVAL : GM_EUNSUPPORTED);
         assert_true(strlen(err.msg) > 20 && !strchr(err.msg, '\n'));
     }
+    gm_model *gated = model_for(ctx, &shapes[0], "gated");
     gm_quant_options o = options_of(8, 8);
+    gm_quant_plan plan;
+    gm_quant_executed *e;
+    o.attention_input = false; /* as published: no grid for what enters the output projection */
+    assert_int_equal(gm_quant_plan_make(&plan, gated, data, &o, &err), GM_OK);
+    assert_int_equal(gm_quant_executed_begin(&e, &plan, &err), GM_EUNSUPPORTED);
+    assert_non_null(strstr(err.msg, "attn_in"));
+    gm_quant_plan_free(&plan);
+    gm_model_free(gated);
+    o.attention_input = true;
     static const int broken[] = {GM_P_WQKV, GM_P_WO, GM_P_W1, GM_P_B2, GM_P_NORM2_G};
     for (int i = 0; i < GM_COUNT(broken); i++) { /* a diverged model gives NaN, not a number */
         float *w = gm_model_weight(m, broken[i], 1), was = w[3];
@@ -398,9 +452,9 @@ static int teardown(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_tensors),           cmocka_unit_test(test_settings), cmocka_unit_test(test_loss),
-        cmocka_unit_test(test_decode_is_prefill), cmocka_unit_test(test_threads),  cmocka_unit_test(test_executed_only),
-        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_tensors),       cmocka_unit_test(test_settings),          cmocka_unit_test(test_loss),
+        cmocka_unit_test(test_no_drift),      cmocka_unit_test(test_decode_is_prefill), cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_executed_only), cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
