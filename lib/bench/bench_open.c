@@ -100,7 +100,7 @@ static gm_status open_measured(gm_bench *b, open_state *s, const open_shape *sha
     if (s->status != GM_OK)
         return gm_model_load(&(gm_model *){NULL}, s->ctx, s->path, err);
     gm_work work = {.read = file, .written = weights, .footprint = file + weights};
-    return gm_bench_line_add(b, shape->name, b->ctx->threads, &samples, &work, 0, NAN, err);
+    return gm_bench_line_add(b, shape->name, b->ctx->threads, &samples, &work, (gm_bench_extra){0}, err);
 }
 
 static gm_status open_line(gm_bench *b, const open_shape *shape, gm_error *err) {
