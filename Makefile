@@ -88,22 +88,47 @@ asan: ## every test under the address sanitizer
 ubsan: ## every test under the undefined-behaviour sanitizer
 	@$(MAKE) checked NAME=ubsan FLAGS="-DGM_SANITIZE=undefined"
 
+# libomp's tool (libarcher) tells the sanitizer what OpenMP's own locks order; the libraries that are not ours are not looked into.
+# Scripts about packages and other compilers have no threads.
+tsan: ## the tests under the thread sanitizer, on two threads (clang)
+	@TSAN_OPTIONS=ignore_noninstrumented_modules=1 OMP_NUM_THREADS=2 $(MAKE) checked NAME=tsan \
+	  FLAGS="-DCMAKE_C_COMPILER=clang -DGM_SANITIZE=thread -DGM_MPI=OFF" SKIP="project_"
+
+# What other libraries write is unknown to this sanitizer, so: the tests that need none of them for what they check, on plain C, one thread.
+MSAN_TESTS = ^test_(kernels|attention|gate|golden_attention|linear_int8|norm_rows|ops|model|gradients|decode|sampler|variant|metrics|sketch|execute|quantizers|simulate)|^fuzz_(gguf|llama2c|variant)
+msan: ## the numerical tests under the memory sanitizer: kernels, layers, models, quantizers (clang)
+	@GHOSTMAX_ISA=ref $(MAKE) checked NAME=msan FLAGS="-DCMAKE_C_COMPILER=clang -DGM_SANITIZE=memory -DGM_OPENMP=OFF -DGM_MPI=OFF" \
+	  TESTS="$(MSAN_TESTS)" SKIP="_files|_tokens|gguf_model"
+
+lint: ## clang-tidy, cppcheck, gcc -fanalyzer: no findings
+	@tools/setup.sh build
+	@tools/setup.sh --optional tools
+	@$(CONFIGURE) -B build-lint -DGM_MPI=OFF -DCMAKE_EXPORT_COMPILE_COMMANDS=ON >/dev/null
+	@cmake --build build-lint -j $(JOBS) --target ghostmax >/dev/null
+	@tools/lint.sh build-lint $(JOBS)
+
 clang: ## every test of a build by clang
 	@$(MAKE) checked NAME=clang FLAGS="-DCMAKE_C_COMPILER=clang"
 
-fuzz: ## libFuzzer, SECONDS (default 60) on each format's reader
+fuzz: ## libFuzzer, SECONDS (default 60) on each format's reader; FUZZ=NAME: on one
 	@tools/setup.sh build test
 	@tools/setup.sh --optional tools
-	@$(CONFIGURE) -B build-fuzz -DCMAKE_C_COMPILER=clang -DGM_FUZZ=ON
+	@$(CONFIGURE) -B build-fuzz -DCMAKE_C_COMPILER=clang -DGM_FUZZ=ON -DGM_MPI=OFF >/dev/null
 	@tools/run_fuzz.sh build-fuzz $(JOBS) $(SECONDS)
 
-.PHONY: checked
+fuzz-afl: ## the same by AFL++, where it is there
+	@command -v afl-clang-fast >/dev/null || { echo "fuzz-afl: needs AFL++ (apt-get install afl++)"; exit 1; }
+	@tools/setup.sh build test
+	@$(CONFIGURE) -B build-afl -DCMAKE_C_COMPILER=afl-clang-fast -DGM_FUZZ=ON -DGM_MPI=OFF >/dev/null
+	@tools/run_fuzz.sh build-afl $(JOBS) $(SECONDS) afl
+
+.PHONY: checked tsan msan lint fuzz-afl
 checked:
 	@tools/setup.sh build test
 	@tools/setup.sh --optional tools
 	@$(CONFIGURE) -B build-$(NAME) $(FLAGS)
 	@cmake --build build-$(NAME) -j $(JOBS)
-	@tools/run_tests.sh build-$(NAME) $(JOBS)
+	@tools/run_tests.sh build-$(NAME) $(JOBS) $(if $(TESTS),-R "$(TESTS)") $(if $(SKIP),-E "$(SKIP)")
 
 test-report: build ## the report in a real headless Chromium (installed if it can be); screenshots in build/report
 	@tools/setup.sh --optional report
@@ -117,7 +142,7 @@ format: ## clang-format on every C file
 	@tools/format.sh
 
 clean: ## remove what was built
-	@rm -rf $(BUILD) build-asan build-ubsan build-clang build-fuzz
+	@rm -rf $(BUILD) build-asan build-ubsan build-tsan build-msan build-clang build-lint build-fuzz build-afl
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile

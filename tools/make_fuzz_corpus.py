@@ -307,3 +307,91 @@ write("event_file/bad_checksum.tfevents", head[:-1] + b"\0")
 write("event_file/bad_length.tfevents", b"\xff" + head[1:])
 write("event_file/bad_cut.tfevents", head + event(1, run(5, loss))[:-5])
 write("event_file/bad_message.tfevents", event(1, b"\x2a\x7f"))
+
+# ---- shards: an index beside the files x (tensors a and b) and y (c), which the target writes
+
+
+def index(weights):
+    return json.dumps({"metadata": {"total_size": 80}, "weight_map": weights}).encode()
+
+
+write("shards/two.json", index({"a": "x", "b": "x", "c": "y"}))
+write("shards/one.json", index({"c": "y"}))
+write("shards/bad_wrong.json", index({"a": "y", "b": "x", "c": "y"}))
+write("shards/bad_outside.json", index({"a": "../x", "b": "../x"}))
+write("shards/bad_root.json", index({"a": "/etc/passwd"}))
+write("shards/bad_missing.json", index({"a": "x", "b": "x", "c": "y", "d": "y"}))
+write("shards/bad_folder.json", index({"a": ".", "b": "x"}))
+
+# ---- a lab's results.json: without the checksum that belongs to it, which the target adds
+
+stat = {"mean": 1.5, "std": None, "values": [1.5, None]}
+row = {"model": "gpt2-nano", "variant": "softmax", "params": 10, "seeds": 2, "val_loss": stat, "ppl": stat, "diverged": [2],
+       "runs": [{"seed": 1, "folder": "runs/softmax-s1"}, {"seed": 2, "folder": "../..", "diverged_at": 3}],
+       "paired": {"val_loss": {"difference": 0.5, "low": None, "high": None, "relative": False, "pairs": 2}}}
+results = {"schema": "ghostmax.lab/1", "version": "0", "command": "ghostmax lab", "machine": {"isa": "ref", "threads": 1},
+           "config": {"source": "stories", "models": ["gpt2-nano"], "variants": ["softmax"], "seeds": [1, 2]},
+           "metrics": [{"name": "val_loss", "title": "val loss", "better": -1, "table": True, "by_size": True}], "rows": [row],
+           "verdict": ["a </script> sentence"]}
+write("results/bad_checksum.json", json.dumps(results).encode())
+write("results/bad_empty.json", b"{}")
+write("results/bad_list.json", b"[1]")
+
+# ---- variants
+
+for i, spec in enumerate(("softmax1", "softmax_n:n=0.5", "clipped:gamma=-0.03,zeta=1.003", "clipped:alpha=4", "gated:kind=mlp,hidden=4,pi=0.25",
+                          "softmax1+gated:kind=channel", "sink+clipped:alpha=2+gated")):
+    write(f"variant/{i}.txt", spec.encode())
+for i, spec in enumerate(("softmax2", "softmax_n:n=-1", "sink+softmax1", "gated:kind=none", "clipped:alpha=4,alpha=5", "")):
+    write(f"variant/bad_{i}.txt", spec.encode())
+
+# ---- the command line: its command, then one argument per line
+
+for i, line in enumerate(("lab --data stories --variants softmax,softmax1 --seeds 2 --width 64 --out lab", "eval model --data=x.txt --stride 8 --json",
+                          "generate m.gguf --stop a --stop b --temperature 0.5 --seed 3", "explain -- -1 2 -inf", "train --data x --bos --no-bos --lr 1e-3",
+                          "quantize m --data x --out q --weight-bits 4 --quiet")):
+    write(f"options/{i}.txt", line.replace(" ", "\n").encode())
+for i, line in enumerate(("lab --seeds 0", "eval", "convert a b", "train --data", "explain -1", "lab --heads 3,4", "bench --jsn", "nothing width=64,heads=2")):
+    write(f"options/bad_{i}.txt", line.replace(" ", "\n").encode())
+
+# ---- token files
+
+M = 2**64 - 1
+
+
+def mix(z):
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9 & M
+    z = (z ^ z >> 27) * 0x94d049bb133111eb & M
+    return z ^ z >> 31
+
+
+def hash64(data, seed=0):
+    h, n = mix(seed ^ 0x9e3779b97f4a7c15), len(data) // 8 * 8
+    for at in range(0, n, 8):
+        h = mix(h ^ struct.unpack_from("<Q", data, at)[0]) + 0x9e3779b97f4a7c15 & M
+    tail = len(data) % 8 << 56 | int.from_bytes(data[n:], "little")
+    return mix(h ^ tail)
+
+
+def token_file(tokenizer, width, vocab, grains, tokens, count=None, version=1):
+    tokenizer += b" " * (-len(tokenizer) % 8)
+    count = len(tokens) // width if count is None else count
+    ends = [g[0] for g in grains[1:]] + [count]
+    rest = tokenizer + b"".join(struct.pack("<4Q", first, byte, 7, hash64(tokens[first * width:end * width]))
+                                for (first, byte), end in zip(grains, ends))
+    header = struct.pack("<8s8Q", b"GMTOKENS", version, width, vocab, count, 9, 11, len(tokenizer), len(grains))
+    header += struct.pack("<Q", hash64(rest, hash64(header + bytes(8))))
+    return header + rest + tokens + bytes(-len(tokens) % 8)
+
+
+byte_tokens = b'{"type":"ghostmax.tokenizer","version":1,"kind":"bytes","lower":false,"unk":-1,"bos":256}'
+char_tokens = b'{"type":"ghostmax.tokenizer","version":1,"kind":"chars","lower":false,"unk":0,"bos":1,"vocab":["<unk>","<bos>","a","b"]}'
+write("token_file/bytes.tok", token_file(byte_tokens, 1, 257, [(0, 0), (4, 4)], b"abcdefghi"))
+write("token_file/chars.tok", token_file(char_tokens, 2, 4, [(0, 0)], struct.pack("<3H", 2, 3, 0)))
+write("token_file/wide.tok", token_file(byte_tokens, 4, 257, [(0, 0), (0, 0), (1, 9)], struct.pack("<2i", 255, 7)))
+write("token_file/bad_id.tok", token_file(char_tokens, 2, 4, [(0, 0)], struct.pack("<3H", 2, 4, 0)))
+write("token_file/bad_order.tok", token_file(byte_tokens, 1, 257, [(0, 0), (4, 4), (2, 5)], b"abcdefghi"))
+write("token_file/bad_version.tok", token_file(byte_tokens, 1, 257, [(0, 0)], b"abc", version=2))
+
+rest = json.dumps(results, sort_keys=True, separators=(",", ":")).encode()
+write("results/lab.json", json.dumps({**results, "checksum": "%016x" % hash64(rest)}).encode())

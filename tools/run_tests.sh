@@ -1,13 +1,14 @@
 #!/bin/sh
 # Runs the tests of a build folder and ends with one line that counts them: cases of test programs, and scripts.
-# Usage: tools/run_tests.sh BUILD JOBS
+# Usage: tools/run_tests.sh BUILD JOBS [CTEST_OPTIONS]
 set -eu
 build=$1
 jobs=$2
+shift 2
 status=0
 # Programs run side by side, one thread each; tests about threads ask for theirs. More would spin in each other's way.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" OMP_WAIT_POLICY=passive
-ctest --test-dir "$build" --output-on-failure -j "$jobs" || status=$?
+ctest --test-dir "$build" --output-on-failure -j "$jobs" "$@" || status=$?
 awk -v status="$status" '
     /^[0-9]+\/[0-9]+ Test: /    { programs++; cases = 0 }
     /^\[  PASSED  \] [0-9]+ test/ { passed += $4; cases = 1 }

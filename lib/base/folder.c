@@ -164,7 +164,7 @@ static gm_status make_room(const gm_folder *f, const char *name, bool same, gm_e
 static gm_status make_room_all(const gm_folder *f, const char *const *patterns, gm_error *err) {
     DIR *dir = opendir(f->path);
     gm_status status = dir ? GM_OK : gm_fail_errno(err, "cannot read '%s'", f->path);
-    for (struct dirent *e; status == GM_OK && (e = readdir(dir));) {
+    for (struct dirent *e; dir && status == GM_OK && (e = readdir(dir));) {
         int i = 0;
         while (patterns[i] && fnmatch(patterns[i], e->d_name, 0) != 0)
             i++;
@@ -184,7 +184,7 @@ static gm_status move_all(const gm_folder *f, const char *last, const char *cons
     DIR *dir = opendir(f->staging);
     gm_status status = dir ? GM_OK : gm_fail_errno(err, "cannot read '%s'", f->staging);
     bool moved = true;
-    while (status == GM_OK && moved) { /* a folder that changes is read from its start */
+    while (dir && status == GM_OK && moved) { /* a folder that changes is read from its start */
         moved = false;
         rewinddir(dir);
         for (struct dirent *e; status == GM_OK && !moved && (e = readdir(dir));) {

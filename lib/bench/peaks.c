@@ -288,7 +288,7 @@ gm_limit gm_bench_limit(gm_bench *b, const gm_work *w, int threads) {
 
 static gm_status fma_line(gm_bench *b, bool integers, int level, int threads, gm_error *err) {
     char name[72];
-    peak_run p;
+    peak_run p = {0};
     snprintf(name, sizeof name, "%s, %s, %d thread%s", integers ? "int8 dot products" : "multiply-adds", gm_kernels_at(level)->isa, threads,
              threads > 1 ? "s" : "");
     if (!gm_bench_wanted(b, name, true))

@@ -175,7 +175,7 @@ gm_status gm_convert(const gm_model *m, const gm_tokenizer *t, const char *out, 
                      gm_convert_result *result, gm_error *err) {
     static gm_status (*const writers[])(const job *, gm_error *) = {
         [GM_FORMAT_HF] = write_hf, [GM_FORMAT_GGUF] = write_gguf, [GM_FORMAT_LLAMA2C] = write_llama2c};
-    gm_convert_result ignored;
+    gm_convert_result ignored = {0};
     gm_convert_result *r = result ? result : &ignored;
     gm_model *replaced = NULL;
     *r = (gm_convert_result){.zero_token = -1, .bos = m->cfg.bos};

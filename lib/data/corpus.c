@@ -415,8 +415,9 @@ int64_t gm_data_text_bytes(const gm_data *d) {
 }
 
 void gm_data_text(const gm_data *d, int64_t first, int64_t count, int32_t *ids) {
-    for (int64_t i = 0; i < count; i++)
-        ids[i] = gm_corpus_token(text_of(d), first + i);
+    const gm_corpus *c = text_of(d);
+    for (int64_t i = 0; c && i < count; i++)
+        ids[i] = gm_corpus_token(c, first + i);
 }
 
 gm_status gm_data_write_tokens(const gm_data *d, const char *path, gm_error *err) {

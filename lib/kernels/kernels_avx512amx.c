@@ -2,7 +2,7 @@
  * Empty for other processors. */
 #include "kernels.h"
 
-#if defined(__AMX_INT8__)
+#if defined(__AMX_INT8__) || defined(__AMXINT8__) /* gcc, clang */
 
 #include "simd.h"
 

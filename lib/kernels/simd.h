@@ -214,7 +214,7 @@ static inline v_i32 vi_dot4(v_i32 sum, v_u8 a, v_s8 b) {
 }
 #endif
 
-#if defined(__AMX_INT8__)
+#if defined(__AMX_INT8__) || defined(__AMXINT8__)
 /* Tiles of 16 rows x 64 bytes: 0 .. 3 sums, 4, 5 rows of a, 6, 7 columns of b. Between vt_begin and vt_end the thread owns them. */
 static inline void vt_begin(int64_t rows0, int64_t rows1) { /* of the upper and the lower half */
     struct {

@@ -154,7 +154,7 @@ static json_t *largest_array(printer *out, const gm_largest *s) {
 /* One dimension of the residual stream: where in which block's output it is largest, its moments there, and LLM.int8()'s two shares. */
 static json_t *feature_object(printer *out, int64_t c) {
     const gm_measurement *p = out->p;
-    const gm_measured *at = NULL;
+    const gm_measured *at = NULL; /* every model has a block */
     for (int i = 0; i < p->tensor_count; i++) {
         const gm_measured *t = &p->tensors[i];
         if (t->site != GM_SITE_BLOCK)

@@ -6,6 +6,7 @@
 
 #include "config_file.h"
 #include "context.h"
+#include "file_tensors.h"
 #include "model.h"
 
 #include <math.h>
@@ -183,16 +184,8 @@ static const struct mapping {
     {GM_P_HEAD, GM_PART_WHOLE, "output.weight"},
 };
 
-typedef struct file_tensor {
-    char name[GM_GGUF_NAME_MAX];
-    int64_t rows, cols; /* cols = 0: a vector */
-    int64_t offset;     /* into the arena; its rows are contiguous */
-    int64_t interleave;
-    bool f32; /* whatever the model's dtype */
-} file_tensor;
-
 /* Writes the tensors of one parameter to out (NULL: only counts); returns how many. */
-static int param_tensors(const gm_model_config *c, const gm_param *p, file_tensor *out) {
+static int param_tensors(const gm_model_config *c, const gm_param *p, gm_file_tensor *out) {
     int count = 0;
     const bool qkv = p->slot == GM_P_WQKV || p->slot == GM_P_BQKV;
     for (int i = 0; i < GM_COUNT(map); i++) {
@@ -203,9 +196,10 @@ static int param_tensors(const gm_model_config *c, const gm_param *p, file_tenso
         if (rows == 0)
             continue;
         if (out) {
-            file_tensor *t = &out[count];
+            gm_file_tensor *t = &out[count];
             bool vector = gm_param_is_vector(p), rotated = map[i].part == GM_PART_Q || map[i].part == GM_PART_K;
-            *t = (file_tensor){.rows = rows, .cols = vector ? 0 : p->cols, .offset = p->offset + first * p->cols};
+            *t = (gm_file_tensor){
+                .rows = rows, .cols = vector ? 0 : p->cols, .offset = p->offset + first * p->cols, .row_stride = p->cols, .col_stride = 1};
             t->f32 = vector || p->slot == GM_P_WPE;
             t->interleave = rotated && c->rope && architectures[c->family].interleaved ? c->head_dim : 0;
             if (p->layer >= 0)
@@ -216,25 +210,6 @@ static int param_tensors(const gm_model_config *c, const gm_param *p, file_tenso
         count++;
     }
     return count;
-}
-
-/* All tensors of a model, in the arena's order; *out is freed with gm_free. */
-static gm_status tensors_of(file_tensor **out, int *count, const gm_model_config *cfg, gm_error *err) {
-    int param_count = gm_params_layout(cfg, NULL);
-    gm_param *params = gm_alloc((size_t)param_count, sizeof *params);
-    *count = 0;
-    *out = NULL;
-    if (params) {
-        gm_params_layout(cfg, params);
-        for (int i = 0; i < param_count; i++)
-            *count += param_tensors(cfg, &params[i], NULL);
-        *out = gm_alloc((size_t)*count, sizeof **out);
-    }
-    file_tensor *next = *out;
-    for (int i = 0; next && i < param_count; i++)
-        next += param_tensors(cfg, &params[i], next);
-    gm_free(params);
-    return *out ? GM_OK : gm_fail_memory(err, (size_t)param_count * sizeof **out);
 }
 
 /* What llama.cpp divides the frequencies by, [head_dim / 2]; freed with gm_free. */
@@ -296,11 +271,11 @@ gm_status gm_gguf_model_put(gm_gguf_writer *w, const gm_model *m, gm_dtype dtype
         gm_free(divisors);
         GM_TRY(status);
     }
-    file_tensor *tensors;
+    gm_file_tensor *tensors;
     int count;
-    GM_TRY(tensors_of(&tensors, &count, cfg, err));
+    GM_TRY(gm_file_tensors(&tensors, &count, cfg, param_tensors, err));
     for (int i = 0; i < count; i++) {
-        const file_tensor *t = &tensors[i];
+        const gm_file_tensor *t = &tensors[i];
         gm_dtype type = t->f32 ? GM_DTYPE_F32 : t->cols % gm_dtype_block(dtype) != 0 ? GM_DTYPE_F16 : dtype;
         gm_gguf_put_tensor(w, &(gm_gguf_source){t->name, type, m->weights + t->offset, t->rows, t->cols, t->interleave});
     }
@@ -500,7 +475,7 @@ gm_status gm_gguf_config_read(gm_model_config *cfg, const gm_gguf *g, gm_error *
 
 /* ---- reading the tensors */
 
-static gm_status check_tensor(const gm_gguf *g, const file_tensor *want, gm_error *err) {
+static gm_status check_tensor(const gm_gguf *g, const gm_file_tensor *want, gm_error *err) {
     const gm_gguf_tensor *t = gm_gguf_find_tensor(g, want->name);
     gm_dtype type;
     if (!t)
@@ -517,7 +492,7 @@ static gm_status check_tensor(const gm_gguf *g, const file_tensor *want, gm_erro
 }
 
 /* The file holds exactly these tensors, whatever their order. */
-static gm_status check_tensors(const gm_gguf *g, const file_tensor *tensors, int count, gm_error *err) {
+static gm_status check_tensors(const gm_gguf *g, const gm_file_tensor *tensors, int count, gm_error *err) {
     for (int i = 0; i < count; i++)
         GM_TRY(check_tensor(g, &tensors[i], err));
     int64_t own = gm_gguf_find_tensor(g, rope_freqs) != NULL;
@@ -533,11 +508,11 @@ static gm_status check_tensors(const gm_gguf *g, const file_tensor *tensors, int
 }
 
 /* Everything is checked: nothing here can fail. Pieces of tensors, so that threads share the large ones. */
-static void read_tensors(gm_model *m, const gm_gguf *g, const file_tensor *tensors, int count) {
+static void read_tensors(gm_model *m, const gm_gguf *g, const gm_file_tensor *tensors, int count) {
     enum { PIECE = 1 << 20 };
 #pragma omp parallel num_threads(m->ctx->threads) if (m->param_elements > PIECE)
     for (int i = 0; i < count; i++) {
-        const file_tensor *t = &tensors[i];
+        const gm_file_tensor *t = &tensors[i];
         const gm_gguf_tensor *from = gm_gguf_find_tensor(g, t->name);
         const int64_t rows = t->cols ? t->rows : 1, piece = t->cols ? GM_MAX(1, PIECE / t->cols) : t->rows;
 #pragma omp for schedule(dynamic) nowait
@@ -548,13 +523,13 @@ static void read_tensors(gm_model *m, const gm_gguf *g, const file_tensor *tenso
 
 static gm_status load(gm_model **out, const gm_ctx *ctx, const gm_gguf *g, gm_error *err) {
     gm_model_config cfg;
-    file_tensor *tensors;
+    gm_file_tensor *tensors;
     int count;
     GM_TRY(gm_gguf_config_read(&cfg, g, err));
     if (cfg.layers > g->tensor_count) /* before memory is taken for what the metadata merely claim */
         return gm_fail(err, GM_EFORMAT, "%s: %lld tensors cannot be %lld blocks", g->path, (long long)g->tensor_count,
                        (long long)cfg.layers);
-    GM_TRY(tensors_of(&tensors, &count, &cfg, err));
+    GM_TRY(gm_file_tensors(&tensors, &count, &cfg, param_tensors, err));
     gm_status status = check_tensors(g, tensors, count, err);
     if (status == GM_OK)
         status = gm_model_allocate(out, ctx, &cfg, err);

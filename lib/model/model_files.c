@@ -2,6 +2,7 @@
  * family maps params.def's entries to tensors of the file, in both directions. Files of other formats are known by their content. */
 #include "config_file.h"
 #include "context.h"
+#include "file_tensors.h"
 #include "gguf_file.h"
 #include "llama2c_file.h"
 #include "model.h"
@@ -127,15 +128,8 @@ static const struct {
 
 /* ---- a model's tensors as its file has them */
 
-typedef struct file_tensor {
-    char name[96];
-    size_t short_name;                      /* where the name without the prefix's first part starts; 0: there is no other name */
-    int64_t rows, cols;                     /* cols = 0: a vector */
-    int64_t offset, row_stride, col_stride; /* of element (i, j) in the arena */
-} file_tensor;
-
 /* Writes the tensors of one parameter to out (NULL: only counts); returns how many. */
-static int param_tensors(const gm_model_config *c, const gm_param *p, file_tensor *out) {
+static int param_tensors(const gm_model_config *c, const gm_param *p, gm_file_tensor *out) {
     int count = 0;
     const char *prefix = families[c->family].prefix;
     size_t prefix_cut = strlen(prefix) - strlen(families[c->family].short_prefix);
@@ -148,8 +142,8 @@ static int param_tensors(const gm_model_config *c, const gm_param *p, file_tenso
         if (rows == 0)
             continue;
         if (out) {
-            file_tensor *t = &out[count];
-            *t = (file_tensor){.rows = rows, .offset = p->offset + first * p->cols, .row_stride = p->cols, .col_stride = 1};
+            gm_file_tensor *t = &out[count];
+            *t = (gm_file_tensor){.rows = rows, .offset = p->offset + first * p->cols, .row_stride = p->cols, .col_stride = 1};
             if (!gm_param_is_vector(p))
                 t->cols = p->cols;
             if (map->transposed) {
@@ -171,25 +165,6 @@ static int param_tensors(const gm_model_config *c, const gm_param *p, file_tenso
     return count;
 }
 
-/* All tensors of a model, in the arena's order; *out is freed with gm_free. */
-static gm_status tensors_of(file_tensor **out, int *count, const gm_model_config *cfg, gm_error *err) {
-    int param_count = gm_params_layout(cfg, NULL);
-    gm_param *params = gm_alloc((size_t)param_count, sizeof *params);
-    *count = 0;
-    *out = NULL;
-    if (params) {
-        gm_params_layout(cfg, params);
-        for (int i = 0; i < param_count; i++)
-            *count += param_tensors(cfg, &params[i], NULL);
-        *out = gm_alloc((size_t)*count, sizeof **out);
-    }
-    file_tensor *next = *out;
-    for (int i = 0; next && i < param_count; i++)
-        next += param_tensors(cfg, &params[i], next);
-    gm_free(params);
-    return *out ? GM_OK : gm_fail_memory(err, (size_t)param_count * sizeof **out);
-}
-
 /* The weights' file names the mathematics that it was saved with, so that an altered config.json does not pass unseen. */
 static const char config_key[] = "ghostmax.config";
 
@@ -203,9 +178,9 @@ gm_status gm_model_put(const gm_model *m, const gm_folder *f, gm_dtype dtype, in
     char config_path[1024], weights_path[1024], fingerprint[17];
     GM_TRY(gm_path_join(config_path, sizeof config_path, f->staging, "config.json", err));
     GM_TRY(gm_path_join(weights_path, sizeof weights_path, f->staging, "model.safetensors", err));
-    file_tensor *tensors;
+    gm_file_tensor *tensors;
     int count;
-    GM_TRY(tensors_of(&tensors, &count, &m->cfg, err));
+    GM_TRY(gm_file_tensors(&tensors, &count, &m->cfg, param_tensors, err));
     gm_status status = GM_OK;
     gm_tensor_source *sources = gm_alloc((size_t)count, sizeof *sources);
     if (!sources) {
@@ -213,7 +188,7 @@ gm_status gm_model_put(const gm_model *m, const gm_folder *f, gm_dtype dtype, in
         goto done;
     }
     for (int i = 0; i < count; i++) {
-        const file_tensor *t = &tensors[i];
+        const gm_file_tensor *t = &tensors[i];
         sources[i] = (gm_tensor_source){.name = t->name,
                                         .data = m->weights + t->offset,
                                         .rows = t->rows,
@@ -274,12 +249,12 @@ static void shape_text(char text[96], int rank, const int64_t *shape) {
 }
 
 /* The file's tensor for t: by its full name, else by the short one. */
-static const gm_tensor *find(const gm_safetensors *s, const file_tensor *t) {
+static const gm_tensor *find(const gm_safetensors *s, const gm_file_tensor *t) {
     const gm_tensor *found = gm_safetensors_find(s, t->name);
     return found || !t->short_name ? found : gm_safetensors_find(s, t->name + t->short_name);
 }
 
-static gm_status check_tensor(const gm_safetensors *s, const file_tensor *want, const gm_tensor *found, gm_error *err) {
+static gm_status check_tensor(const gm_safetensors *s, const gm_file_tensor *want, const gm_tensor *found, gm_error *err) {
     int rank = want->cols ? 2 : 1;
     int64_t shape[2] = {want->rows, want->cols};
     char wanted[96], given[96];
@@ -325,7 +300,8 @@ static gm_status check_extra(const gm_safetensors *s, const gm_tensor *extra, co
 }
 
 /* The file must hold exactly these tensors, whatever its order. */
-static gm_status check_tensors(const gm_safetensors *s, const file_tensor *tensors, int count, const gm_model_config *cfg, gm_error *err) {
+static gm_status check_tensors(const gm_safetensors *s, const gm_file_tensor *tensors, int count, const gm_model_config *cfg,
+                               gm_error *err) {
     bool *used = gm_alloc((size_t)s->count, sizeof *used);
     if (!used)
         return gm_fail_memory(err, (size_t)s->count);
@@ -351,10 +327,10 @@ done:
 }
 
 /* Pieces of some 1 MB, so that threads share one large table too. */
-static void read_weights(gm_model *m, const gm_safetensors *s, const file_tensor *tensors, int count) {
+static void read_weights(gm_model *m, const gm_safetensors *s, const gm_file_tensor *tensors, int count) {
 #pragma omp parallel num_threads(m->ctx->threads) if (m->param_elements > 1 << 20)
     for (int i = 0; i < count; i++) {
-        const file_tensor *t = &tensors[i];
+        const gm_file_tensor *t = &tensors[i];
         const gm_tensor *found = find(s, t);
         int64_t rows = GM_MAX((1 << 18) / GM_MAX(t->cols, 1) / 16, 1) * 16, pieces = (t->rows + rows - 1) / rows;
 #pragma omp for schedule(dynamic) nowait
@@ -421,10 +397,10 @@ static gm_status find_model(model_paths *p, const char *path, gm_error *err) {
 }
 
 /* A set of files that holds exactly the model's tensors; nothing of their data is touched. *tensors is freed with gm_free. */
-static gm_status open_weights(gm_safetensors *s, file_tensor **tensors, int *count, const gm_model_config *cfg, const model_paths *paths,
+static gm_status open_weights(gm_safetensors *s, gm_file_tensor **tensors, int *count, const gm_model_config *cfg, const model_paths *paths,
                               gm_error *err) {
     GM_TRY(paths->index ? gm_safetensors_open_index(s, paths->weights, err) : gm_safetensors_open(s, paths->weights, err));
-    gm_status status = tensors_of(tensors, count, cfg, err);
+    gm_status status = gm_file_tensors(tensors, count, cfg, param_tensors, err);
     if (status == GM_OK)
         status = check_tensors(s, *tensors, *count, cfg, err);
     if (status != GM_OK) {
@@ -457,7 +433,7 @@ gm_status gm_model_load(gm_model **out, const gm_ctx *ctx, const char *path, gm_
     model_paths paths;
     gm_model_config cfg;
     gm_safetensors s;
-    file_tensor *tensors;
+    gm_file_tensor *tensors;
     int count;
     GM_TRY(find_model(&paths, path, err));
     GM_TRY(gm_config_file_read(&cfg, paths.config, err));
@@ -478,7 +454,7 @@ gm_status gm_model_inspect(gm_model_files *out, const char *path, gm_error *err)
     *out = (gm_model_files){0};
     model_paths paths;
     gm_safetensors s;
-    file_tensor *tensors;
+    gm_file_tensor *tensors;
     int count;
     GM_TRY(find_model(&paths, path, err));
     GM_TRY(gm_config_file_read(&out->cfg, paths.config, err));
@@ -507,10 +483,10 @@ static int64_t count_bits(const float *x, int64_t n, bool nan) {
 }
 
 gm_status gm_model_nonfinite(const gm_model *m, gm_nonfinite *list, int capacity, int *count, gm_error *err) {
-    file_tensor *tensors;
+    gm_file_tensor *tensors;
     int tensor_count;
     *count = 0;
-    GM_TRY(tensors_of(&tensors, &tensor_count, &m->cfg, err));
+    GM_TRY(gm_file_tensors(&tensors, &tensor_count, &m->cfg, param_tensors, err));
     int64_t *found = gm_alloc((size_t)tensor_count, sizeof *found);
     gm_status status = found ? GM_OK : gm_fail_memory(err, (size_t)tensor_count * sizeof *found);
 #pragma omp parallel for num_threads(m->ctx->threads) schedule(dynamic) if (m->param_elements > 1 << 20)
@@ -520,7 +496,7 @@ gm_status gm_model_nonfinite(const gm_model *m, gm_nonfinite *list, int capacity
         if (found[i] == 0)
             continue;
         if (*count < capacity) {
-            const file_tensor *t = &tensors[i];
+            const gm_file_tensor *t = &tensors[i];
             gm_nonfinite *entry = &list[*count];
             int64_t elements = t->rows * GM_MAX(t->cols, 1);
             snprintf(entry->tensor, sizeof entry->tensor, "%s", t->name);

@@ -192,9 +192,10 @@ gm_status gm_observer_finish(gm_observer *o, const gm_ctx *ctx, const gm_quantiz
         return GM_OK;
     const bool all = o->bulk.stride == 1; /* every value is in the stream */
     const int64_t most = o->bulk.count + o->smallest.count + o->largest.count;
-    float *x = gm_alloc((size_t)(2 * most), sizeof *x), *weight = x + most;
+    float *x = gm_alloc((size_t)(2 * most), sizeof *x);
     if (!x)
         return gm_fail_memory(err, (size_t)(2 * most) * sizeof *x);
+    float *weight = x + most;
     const float low = all ? -INFINITY : -o->smallest.heap[0], high = all ? INFINITY : o->largest.heap[0];
     int64_t n = 0;
     for (int64_t i = 0; i < o->bulk.count; i++) {

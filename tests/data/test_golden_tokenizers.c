@@ -81,7 +81,7 @@ static void check(const char *name, const char *tokenizer, bool all) {
     snprintf(path, sizeof path, GOLDEN "%s.golden", name);
     assert_int_equal(gm_file_open(&golden, path, NULL), GM_OK);
     assert_int_equal(gm_file_open(&nasty, GOLDEN "nasty.txt", NULL), GM_OK);
-    gm_tokenizer *t = load(tokenizer), *again;
+    gm_tokenizer *t = load(tokenizer), *again = NULL;
     assert_int_equal(check_text(t, &golden, "nasty", &nasty, 1), 498);
     for (int i = 0; i < 2; i++) {
         if (!data_path(path, sizeof path, "text", texts[i]))
