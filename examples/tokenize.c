@@ -11,11 +11,12 @@
 
 static char *read_file(const char *path, size_t *size) {
     FILE *f = fopen(path, "rb");
-    if (!f || fseek(f, 0, SEEK_END) != 0)
+    if (!f)
         return NULL;
-    *size = (size_t)ftell(f);
+    long end = fseek(f, 0, SEEK_END) == 0 ? ftell(f) : -1;
+    char *text = end >= 0 ? malloc((size_t)end + 1) : NULL;
+    *size = text ? (size_t)end : 0;
     rewind(f);
-    char *text = malloc(*size + 1);
     if (text && fread(text, 1, *size, f) != *size) {
         free(text);
         text = NULL;

@@ -13,8 +13,7 @@ absent() { echo "lint: $1 is not installed, passed over (apt-get install $2)"; }
 if command -v cppcheck >/dev/null; then
     echo "cppcheck"
     cppcheck --quiet --enable=warning,performance,portability --inline-suppr --suppressions-list=tools/cppcheck.txt --error-exitcode=1 \
-        --std=c11 -j "$jobs" -D'json_array_foreach(a,i,v)=for (i = 0; (v = json_array_get(a, i)); i++)' \
-        -D'json_object_foreach(o,k,v)=while ((k = next_key(o, &v)))' -Iinclude $(printf ' -I%s' lib/*/) $files || status=1
+        --std=c11 -j "$jobs" --library=tools/cppcheck.cfg -Iinclude $(printf ' -I%s' lib/*/) $files || status=1
 else
     absent cppcheck cppcheck
 fi

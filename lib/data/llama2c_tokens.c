@@ -33,7 +33,7 @@ static const char *key_fault(const gm_llama2c_key *key, int64_t id) {
     if (memchr(key->text, 0, key->size))
         return "has a zero byte"; /* which tokenizer.json could not hold */
     for (size_t at = 0; at < key->size;) {
-        utf8proc_int32_t c;
+        utf8proc_int32_t c = 0;
         utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)key->text + at, (utf8proc_ssize_t)(key->size - at), &c);
         if (n <= 0)
             return "is not UTF-8";

@@ -75,11 +75,11 @@ static gm_split take(gm_splitter *s, size_t n) {
 static gm_split take_word(gm_splitter *s) {
     size_t at = s->at, n = 0;
     while (at < s->size && n < GM_KEY_MAX - 8) {
-        utf8proc_int32_t c;
+        utf8proc_int32_t c = 0;
         int length;
         shape what = look(s, at, &c, &length);
         if (what == SHAPE_MARK && (c == '\'' || c == 0x2019) && at > s->at && at + (size_t)length < s->size && n < GM_KEY_MAX - 16) {
-            utf8proc_int32_t after; /* an apostrophe belongs to the word only between two of its letters */
+            utf8proc_int32_t after = 0; /* an apostrophe belongs to the word only between two of its letters */
             int after_length;
             if (look(s, at + (size_t)length, &after, &after_length) != SHAPE_WORD)
                 break;
@@ -112,7 +112,7 @@ static bool quote_opens(const gm_splitter *s) {
 
 static gm_split next_word(gm_splitter *s) {
     while (s->at < s->size) {
-        utf8proc_int32_t c;
+        utf8proc_int32_t c = 0;
         int n;
         switch (look(s, s->at, &c, &n)) {
         case SHAPE_SKIP:
@@ -140,7 +140,7 @@ static gm_split next_word(gm_splitter *s) {
 gm_split gm_splitter_next(gm_splitter *s) {
     if (s->at >= s->size)
         return GM_SPLIT_END;
-    utf8proc_int32_t c;
+    utf8proc_int32_t c = 0;
     int n;
     switch (s->kind) {
     case GM_TOKENS_BYTES:
@@ -170,7 +170,7 @@ gm_token_class gm_key_class(const char *key, size_t size) {
     }
     bool digits = true, words = false, spaces = true;
     for (size_t at = 0; at < size;) {
-        utf8proc_int32_t c;
+        utf8proc_int32_t c = 0;
         utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)key + at, (utf8proc_ssize_t)(size - at), &c);
         if (n <= 0)
             return GM_CLASS_OTHER; /* a byte of a longer character */
@@ -189,7 +189,7 @@ gm_token_class gm_key_class(const char *key, size_t size) {
 uint8_t gm_key_glue(const char *key, size_t size) {
     if (size == 2 && key[0] == ' ')
         return GM_GLUE_RIGHT;
-    utf8proc_int32_t c;
+    utf8proc_int32_t c = 0;
     if (size == 0 || utf8proc_iterate((const utf8proc_uint8_t *)key, (utf8proc_ssize_t)size, &c) != (utf8proc_ssize_t)size)
         return 0; /* more than one character: a word */
     if (c == '\n')

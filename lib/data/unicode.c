@@ -113,7 +113,7 @@ int32_t gm_char_at(const char *text, size_t size, int *n) {
     *n = 1;
     if (b < 0x80)
         return b;
-    utf8proc_int32_t c;
+    utf8proc_int32_t c = 0;
     utf8proc_ssize_t length = utf8proc_iterate((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)GM_MIN(size, (size_t)4), &c);
     if (length <= 0)
         return -1;
