@@ -35,6 +35,7 @@ test-interop: build ## our files in llama.cpp, transformers and the like (instal
 test-tensorboard: build ## event files in the real TensorBoard, which is installed in build/interop
 	@tools/setup.sh --optional interop
 	@tools/run_interop.sh . $(BUILD) tensorboard
+
 test-mpi: build ## ranks that stop, are lost, or have a network between them: half a minute; `make test` has the rest
 	@python3 -B tests/mpi/mpi_ranks.py . $(BUILD)
 

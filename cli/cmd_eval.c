@@ -106,7 +106,7 @@ static gm_status eval_quantized(eval_args *args, cli_loaded *loaded, cli_progres
 static gm_status eval_reference(eval_args *args, cli_loaded *loaded, cli_progress *progress, eval_beside *beside, gm_error *err) {
     gm_model *model = NULL;
     gm_eval_result result;
-    gm_status status = cli_load_model(&model, loaded->ctx, args->reference, err);
+    gm_status status = gm_dist_agree(cli_ranks(), cli_load_model(&model, loaded->ctx, args->reference, err), err);
     if (status == GM_OK)
         status = gm_model_eval(model, loaded->data, &args->eval, eval_progress, progress, &result, err);
     if (status == GM_OK)

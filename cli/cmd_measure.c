@@ -24,7 +24,7 @@ static const cli_option measure_options[] = {
     {"context", "N", "tokens per sequence", CLI_COUNT, offsetof(measure_args, data.context), 1, 1 << 24, "the model's"},
     {"no-bos", NULL, "sequences do not begin with BOS", CLI_FLAG, offsetof(measure_args, data.no_bos), 0, 0, NULL},
     {"sequences", "N", "validation sequences", CLI_COUNT, offsetof(measure_args, measure.sequences), 1, 1e9, NULL},
-    {"batch", "N", "sequences at a time", CLI_COUNT, offsetof(measure_args, measure.batch), 1, 1 << 16, NULL},
+    {"batch", "N", "sequences at a time, at most 8", CLI_COUNT, offsetof(measure_args, measure.batch), 1, 1 << 16, NULL},
     {"convention", "opt-code|bert-code", "exactly what the published code computes", CLI_TEXT, offsetof(measure_args, measure.convention),
      0, 0, "ours"},
     {"top", "N", "how many of the largest activations are kept", CLI_SMALL, offsetof(measure_args, measure.top), 1, 10000, NULL},
@@ -73,7 +73,9 @@ static int measure_run(const cli_command *command, void *arguments) {
     cli_progress progress = {.quiet = args->common.quiet};
     gm_error err = {.offset = -1};
     char *text = NULL;
-    if (args->out && gm_measure_check_folder(args->out, args->force, &err) != GM_OK)
+    const bool writes = args->out && gm_dist_rank(cli_ranks()) == 0;
+    gm_status status = writes ? gm_measure_check_folder(args->out, args->force, &err) : GM_OK;
+    if (gm_dist_agree(cli_ranks(), status, &err) != GM_OK)
         return cli_fail(command, &err);
     cli_catch_stop();
     int code = cli_load_any(&loaded, command, &args->common, &args->data, false);
@@ -83,14 +85,15 @@ static int measure_run(const cli_command *command, void *arguments) {
     args->measure.details = !args->brief;
     args->measure.callback = measure_progress;
     args->measure.user = &progress;
-    gm_status status = gm_measure_model(loaded.model, loaded.data, &args->measure, &text, &err);
+    status = gm_measure_model(loaded.model, loaded.data, &args->measure, &text, &err);
     cli_progress_end();
-    if (status == GM_OK && args->out)
+    if (status == GM_OK && writes)
         status = gm_measure_write(text, args->out, args->force, &err);
-    if (status == GM_OK && args->out)
+    if (status == GM_OK && writes)
         status = gm_sample_write(loaded.model, loaded.data, args->out, &err);
-    if (status == GM_OK && args->out)
+    if (status == GM_OK && writes)
         status = write_report(args->out, &err);
+    status = gm_dist_agree(cli_ranks(), status, &err);
     if (status == GM_OK)
         measure_show(args, text);
     else

@@ -402,7 +402,7 @@ gm_status gm_model_eval(gm_model *m, const gm_data *data, const gm_eval_options 
                         gm_eval_result *result, gm_error *err);
 
 typedef struct gm_measure_options {
-    int64_t sequences, batch, context; /* 0: 64 sequences, 8 per batch, the model's context */
+    int64_t sequences, batch, context; /* 0: 64 sequences, 8 per batch (at most 8 are), the model's context */
     const char *convention;            /* NULL (ours), "opt-code", "bert-code" */
     bool details;                      /* everything that takes time: every tensor, histograms, dimensions, positions, classes per tensor,
                                         * the largest values, heads' entropy, output and value norms. About twice the time */

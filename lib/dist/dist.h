@@ -19,7 +19,7 @@ gm_status gm_dist_all_gather(gm_dist *d, const void *mine, size_t bytes, void *a
 /* Collective: rank 0's x for everyone. */
 gm_status gm_dist_broadcast(gm_dist *d, void *x, size_t bytes, gm_error *err);
 /* Collective: gm_dist_agree(mine), and sums[0..n-1] += every rank's x, in the order of ranks. n <= GM_DIST_ADD. */
-enum { GM_DIST_ADD = 4 };
+enum { GM_DIST_ADD = 8 };
 gm_status gm_dist_add(gm_dist *d, gm_status mine, const double *x, double *sums, int n, gm_error *err);
 /* From one rank to another; both wait until it is done. */
 gm_status gm_dist_send(gm_dist *d, const void *x, size_t bytes, int to, gm_error *err);

@@ -71,3 +71,16 @@ void gm_dim_stats_add(gm_dim_stats *s, const float *x, int64_t T, int64_t C, int
         }
     }
 }
+
+void gm_dim_stats_merge(gm_dim_stats *into, const gm_dim_stats *from) {
+    for (int64_t c = 0; c < into->C; c++) {
+        for (int p = 0; p < GM_POSITIONS_COUNT; p++) {
+            into->moments[p][c] = gm_moments_merge(into->moments[p][c], from->moments[p][c]);
+            if (from->absmax[p][c] <= into->absmax[p][c] || isnan(into->absmax[p][c])) /* of equals the first, as in adding */
+                continue;
+            into->absmax[p][c] = from->absmax[p][c];
+            if (p == GM_ALL_POSITIONS)
+                into->place[c] = from->place[c];
+        }
+    }
+}

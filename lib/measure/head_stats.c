@@ -90,6 +90,24 @@ void gm_head_stats_add_drain(gm_head_stats *s, const double *value_norm, int64_t
         add_mean(&s->drain, &s->drain_count, value_norm[0] / (others / (double)(T - 1)), 1);
 }
 
+void gm_head_stats_merge(gm_head_stats *into, const gm_head_stats *from) {
+    for (int p = 0; p < GM_POSITIONS_COUNT; p++) {
+        gm_head_sums *a = &into->sums[p];
+        const gm_head_sums *b = &from->sums[p];
+        a->count += b->count;
+        a->entropy_count += b->entropy_count;
+        a->noop_count += b->noop_count;
+        a->sink_mass += b->sink_mass;
+        a->sink_rate += b->sink_rate;
+        a->null_mass += b->null_mass;
+        a->unspent += b->unspent;
+        a->entropy += b->entropy;
+        a->noop += b->noop;
+    }
+    into->drain_count += from->drain_count;
+    into->drain += from->drain;
+}
+
 gm_head_summary gm_head_stats_summary(const gm_head_stats *s, gm_positions positions) {
     const gm_head_sums *sums = &s->sums[positions];
     double n = (double)sums->count; /* 0: everything is 0/0 = NaN */

@@ -59,3 +59,8 @@ void gm_largest_add(gm_largest *s, const gm_row *rows, const float *x, int64_t T
         }
     }
 }
+
+void gm_largest_merge(gm_largest *into, const gm_largest *from) {
+    for (int i = 0; i < from->kept; i++)
+        insert(into, &from->list[i]);
+}

@@ -5,6 +5,7 @@
 #include "ops.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const gm_convention conventions[] = {
@@ -100,19 +101,15 @@ static void find_broken(gm_measured *t, const float *x, int64_t T, int64_t C, in
     }
 }
 
-static uint64_t broken_count(const gm_measured *t) {
-    return t->stats.sketch.nan + gm_sketch_infinities(&t->stats.sketch);
-}
-
 /* x [B * T, C] into everything that looks at whole tensors. */
 static void measure_tensor(gm_measurement *p, gm_measured *t, const float *x, int64_t B, int64_t T, int64_t C, int64_t stride) {
     for (int64_t b = 0; b < B; b++, x += T * stride) {
         const int32_t *tokens = p->tokens + b * T;
         gm_moments moments[GM_POSITIONS_COUNT];
-        uint64_t broken = broken_count(t);
+        uint64_t broken = gm_measured_broken(t);
         gm_rows_of(p->rows, p->model->ctx, x, T, C, stride);
-        gm_tensor_stats_add(&t->stats, p->rows, x, T, C, stride, p->batch < p->convention->kurtosis_batches, moments);
-        if (broken == 0 && broken_count(t) > 0)
+        gm_tensor_stats_add(&t->stats, p->rows, x, T, C, stride, (p->first + b) / p->batch < p->convention->kurtosis_batches, moments);
+        if (broken == 0 && gm_measured_broken(t) > 0)
             find_broken(t, x, T, C, stride, p->first + b);
         if (p->details || t->site == GM_SITE_FFN_OUT)
             gm_class_stats_add(&t->classes, x, T, C, stride, moments, p->token_classes ? p->token_classes + b * T : NULL);
@@ -282,15 +279,17 @@ static void add_losses(gm_measurement *p, int64_t B) {
     }
 }
 
-static gm_status measurement_run(gm_measurement *p, gm_model *m, int64_t batch, int32_t *x, int32_t *y, const gm_measure_options *o,
-                                 gm_error *err) {
+/* Sequences begin .. end-1 through the model, a batch at a time. */
+static gm_status measure_block(gm_measurement *p, gm_model *m, int64_t begin, int64_t end, int32_t *x, int32_t *y,
+                               const gm_measure_options *o, gm_error *err) {
+    gm_dist *d = gm_ctx_dist(m->ctx);
     const gm_tokenizer *tokenizer = gm_data_tokenizer(p->data);
-    int64_t context = gm_data_context(p->data), T = p->T, targets = 0;
+    int64_t context = gm_data_context(p->data), T = p->T, B;
     gm_tap tap = {.fn = measure_tap, .user = p, .attention = true};
-    double sum = 0.0;
     p->tokens = x;
-    for (p->first = 0; p->first < p->sequences; p->first += batch, p->batch++) {
-        int64_t B = GM_MIN(batch, p->sequences - p->first), count = 0;
+    for (p->first = begin; p->first < end; p->first += B) {
+        int64_t count = 0;
+        B = GM_MIN(p->batch, end - p->first);
         gm_data_validation(p->data, p->first, B, x, y);
         if (p->triggers) {
             gm_data_backcopy_mask(p->data, x, B, p->triggers);
@@ -315,14 +314,41 @@ static gm_status measurement_run(gm_measurement *p, gm_model *m, int64_t batch, 
             add_losses(p, B);
         gm_feature_stats_commit(&p->features, B * T, T);
         if (count > 0)
-            sum += mean * (double)count;
-        targets += count;
-        if (o->callback && o->callback(o->user, p->first + B, p->sequences))
-            return gm_fail(err, GM_ESTOPPED, "stopped after %lld of %lld sequences; nothing was written", (long long)(p->first + B),
+            p->loss_sum += mean * (double)count;
+        p->targets += count;
+        /* The others are about as far with theirs. */
+        const int64_t done = GM_MIN(begin - gm_dist_rank(d) * GM_MEASURE_BLOCK + (p->first + B - begin) * gm_dist_size(d), p->sequences);
+        if (o->callback && o->callback(o->user, done, p->sequences))
+            return gm_fail(err, GM_ESTOPPED, "stopped after %lld of %lld sequences; nothing was written", (long long)done,
                            (long long)p->sequences);
     }
-    p->loss = sum / (double)targets;
     return GM_OK;
+}
+
+/* Turn by turn: every rank its next block into *mine, then all blocks into rank 0's *all. */
+static gm_status measurement_run(gm_measurement *all, gm_measurement *mine, gm_model *m, int32_t *x, int32_t *y,
+                                 const gm_measure_options *o, gm_error *err) {
+    gm_dist *d = gm_ctx_dist(m->ctx);
+    const int64_t sequences = mine->sequences, turn_size = (int64_t)GM_MEASURE_BLOCK * gm_dist_size(d);
+    for (int64_t turn = 0; turn < sequences; turn += turn_size) {
+        const int64_t begin = turn + (int64_t)GM_MEASURE_BLOCK * gm_dist_rank(d);
+        const bool have = begin < sequences;
+        gm_status status = have ? measure_block(mine, m, begin, GM_MIN(begin + GM_MEASURE_BLOCK, sequences), x, y, o, err) : GM_OK;
+        GM_TRY(gm_dist_agree(d, status, err));
+        GM_TRY(gm_measurement_turn(d, all, mine, turn, have, err));
+    }
+    all->bos = mine->bos;
+    return GM_OK;
+}
+
+/* Rank 0's text for everyone. */
+static gm_status share_text(gm_dist *d, char **text, gm_error *err) {
+    size_t size = *text ? strlen(*text) + 1 : 0;
+    GM_TRY(gm_dist_broadcast(d, &size, sizeof size, err));
+    if (gm_dist_rank(d) > 0)
+        *text = malloc(size);
+    GM_TRY(gm_dist_agree(d, *text ? GM_OK : gm_fail_memory(err, size), err));
+    return gm_dist_broadcast(d, *text, size, err);
 }
 
 static gm_status convention_find(const gm_convention **out, const char *name, gm_error *err) {
@@ -350,14 +376,27 @@ gm_status gm_measure_model(gm_model *m, const gm_data *data, const gm_measure_op
     GM_TRY(convention_find(&p.convention, o.convention, err));
     p.T = GM_MIN(o.context ? o.context : m->cfg.context, gm_data_context(data));
     p.sequences = GM_MIN(o.sequences ? o.sequences : 64, gm_data_validation_count(data));
-    int64_t batch = GM_MIN(o.batch ? o.batch : 8, p.sequences), tokens = batch * gm_data_context(data);
+    p.batch = GM_MIN(GM_MIN(o.batch ? o.batch : 8, p.sequences), GM_MEASURE_BLOCK);
+    gm_dist *d = gm_ctx_dist(m->ctx);
+    gm_measurement all = p;
+    const int64_t tokens = p.batch * gm_data_context(data);
     int32_t *x = gm_alloc((size_t)(2 * tokens), sizeof *x);
-    gm_status status = x ? measurement_begin(&p, batch, o.top ? o.top : 20, err) : gm_fail_memory(err, (size_t)(2 * tokens) * sizeof *x);
+    gm_status status = x ? measurement_begin(&p, p.batch, o.top ? o.top : 20, err) : gm_fail_memory(err, (size_t)(2 * tokens) * sizeof *x);
+    if (status == GM_OK && gm_dist_rank(d) == 0)
+        status = measurement_begin(&all, p.batch, o.top ? o.top : 20, err);
+    status = gm_dist_agree(d, status, err);
     if (status == GM_OK)
-        status = measurement_run(&p, m, batch, x, x + tokens, &o, err);
+        status = measurement_run(&all, &p, m, x, x + tokens, &o, err);
     if (status == GM_OK)
-        status = gm_measurement_print(&p, json, err);
+        status = gm_dist_agree(d, gm_dist_rank(d) == 0 ? gm_measurement_print(&all, json, err) : GM_OK, err);
+    if (status == GM_OK)
+        status = share_text(d, json, err);
+    if (status != GM_OK) {
+        free(*json);
+        *json = NULL;
+    }
     measurement_free(&p);
+    measurement_free(&all);
     gm_free(x);
     return status;
 }

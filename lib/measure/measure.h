@@ -2,6 +2,7 @@
 #ifndef GM_MEASURE_H
 #define GM_MEASURE_H
 
+#include "dist.h"
 #include "metrics.h"
 #include "model.h"
 
@@ -33,6 +34,11 @@ typedef struct gm_measured {
     int64_t broken_sequence, broken_position, broken_dim; /* where the first NaN or infinity was, when there is one */
 } gm_measured;
 
+/* How many of its values were NaN or infinite. */
+static inline uint64_t gm_measured_broken(const gm_measured *t) {
+    return t->stats.sketch.nan + gm_sketch_infinities(&t->stats.sketch);
+}
+
 typedef struct gm_measurement {
     const gm_model *model;
     const gm_data *data;
@@ -40,7 +46,8 @@ typedef struct gm_measurement {
     int64_t sequences, asked, T; /* asked: 0 when the caller left it open */
     bool bos;                    /* the sequences start with it */
     bool details;
-    double loss;
+    double loss_sum;
+    int64_t targets;
     gm_measured *tensors; /* in forward order */
     int tensor_count;
     gm_head_stats *heads; /* [layers, H] */
@@ -50,7 +57,7 @@ typedef struct gm_measurement {
     gm_position_stats loss_positions;       /* details only: norm is the loss */
     gm_backcopy_stats backcopy;             /* bb only */
     /* the batch that is running */
-    int64_t first, batch;
+    int64_t first, batch;   /* its first sequence; sequences per batch, as asked for */
     const int32_t *tokens;  /* [B, T] */
     uint8_t *token_classes; /* [B, T] gm_token_class; NULL without a tokenizer */
     float *scratch;         /* [T, C] */
@@ -61,6 +68,16 @@ typedef struct gm_measurement {
     uint8_t *triggers;      /* [B, T] 1 where the target copies the token before; NULL unless the data is bb */
     double *optimal;        /* [B, T] the bigram table's own loss; bb only */
 } gm_measurement;
+
+/* ---- in blocks (measure_blocks.c): sequences are measured GM_MEASURE_BLOCK at a time, each block by itself, and the blocks are merged in
+ * order, whether one process did them all or several took turns. So the result has the same bits on any number of ranks. */
+enum { GM_MEASURE_BLOCK = 8 };
+/* Both of one shape; *from came after *into. */
+void gm_measurement_merge(gm_measurement *into, const gm_measurement *from);
+void gm_measurement_clear(gm_measurement *p); /* nothing seen yet */
+/* Collective, after every rank measured its block of a turn into *mine (blocks in the order of ranks, from sequence `turn` on; have: there
+ * was one for this rank): on rank 0 all of them are merged into *all, and *mine is clear on every rank. */
+gm_status gm_measurement_turn(gm_dist *d, gm_measurement *all, gm_measurement *mine, int64_t turn, bool have, gm_error *err);
 
 /* Whether this tensor is in avg_kurtosis and max_kurtosis under the convention. */
 bool gm_measurement_is_averaged(const gm_measurement *p, const gm_measured *tensor);

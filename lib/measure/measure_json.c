@@ -84,7 +84,7 @@ static void print_inputs(printer *out, json_t *root) {
     gm_measure_integer(out, root, "context", p->T);
     gm_measure_put(out, root, "bos", json_boolean(p->bos));
     gm_measure_put(out, root, "convention", json_string(p->convention->name));
-    gm_measure_number(out, root, "loss", p->loss);
+    gm_measure_number(out, root, "loss", p->loss_sum / (double)p->targets);
     if (p->asked > p->sequences) /* the data has no more */
         gm_measure_integer(out, root, "sequences_asked", p->asked);
 }

@@ -43,6 +43,9 @@ void gm_tensor_stats_free(gm_tensor_stats *s);
 void gm_tensor_stats_add(gm_tensor_stats *s, const gm_row *rows, const float *x, int64_t T, int64_t C, int64_t stride, bool kurtosis,
                          gm_moments moments[GM_POSITIONS_COUNT]);
 
+/* What `from` has seen came after what `into` has: here and in every merge below. */
+void gm_tensor_stats_merge(gm_tensor_stats *into, const gm_tensor_stats *from);
+
 typedef struct gm_tensor_summary {
     double inf_norm;           /* mean over sequences of max |x| */
     double kurtosis;           /* mean over sequences of mean((x-mu)^4) / (s^4 + 1e-6), s with N-1, no -3 */
@@ -69,6 +72,7 @@ typedef struct gm_position_stats {
 gm_status gm_position_stats_init(gm_position_stats *s, int64_t T, gm_error *err);
 void gm_position_stats_free(gm_position_stats *s);
 void gm_position_stats_add(gm_position_stats *s, const gm_row *rows, int64_t T);
+void gm_position_stats_merge(gm_position_stats *into, const gm_position_stats *from);
 
 /* ---- by feature dimension ---------------------------------------------------------------------------------------------------- */
 
@@ -86,6 +90,7 @@ typedef struct gm_dim_stats {
 gm_status gm_dim_stats_init(gm_dim_stats *s, int64_t C, gm_error *err);
 void gm_dim_stats_free(gm_dim_stats *s);
 void gm_dim_stats_add(gm_dim_stats *s, const float *x, int64_t T, int64_t C, int64_t stride, int64_t sequence, const int32_t *tokens);
+void gm_dim_stats_merge(gm_dim_stats *into, const gm_dim_stats *from);
 
 /* ---- one attention head ---------------------------------------------------------------------------------------------------- */
 
@@ -109,6 +114,8 @@ void gm_head_stats_add_entropy(gm_head_stats *s, const float *w, int64_t T, int6
 void gm_head_stats_add_noop(gm_head_stats *s, const double *head_norm, const double *residual_norm, int64_t T);
 /* The values' norms |W_O v| per position [T]. */
 void gm_head_stats_add_drain(gm_head_stats *s, const double *value_norm, int64_t T);
+
+void gm_head_stats_merge(gm_head_stats *into, const gm_head_stats *from);
 
 typedef struct gm_head_summary {
     double sink_mass; /* mean over sequences of a = mean over the first 64 queries of the weight on position 0 */
@@ -141,6 +148,7 @@ void gm_largest_free(gm_largest *s);
 /* Rows from_position .. T-1 of one sequence. NaN and infinities are no numbers and stay out. */
 void gm_largest_add(gm_largest *s, const gm_row *rows, const float *x, int64_t T, int64_t C, int64_t stride, int64_t from_position,
                     int tensor, int64_t sequence, const int32_t *tokens);
+void gm_largest_merge(gm_largest *into, const gm_largest *from);
 
 /* ---- massive activations: |x| > 100 and >= 1000 x the median |x| of its hidden state (one layer's output for one sequence) ------------
  */
@@ -163,6 +171,7 @@ typedef struct gm_massive_stats {
 /* One hidden state x [T, C] of layer and sequence; tokens [T]; scratch [T * C]. */
 void gm_massive_stats_add(gm_massive_stats *s, const float *x, int64_t T, int64_t C, int64_t stride, int layer, int64_t sequence,
                           const int32_t *tokens, float *scratch);
+void gm_massive_stats_merge(gm_massive_stats *into, const gm_massive_stats *from);
 
 /* ---- outlier features of LLM.int8(): |x| >= 6 in >= 25% of layers and at >= 6% of positions ----------------------------------------- */
 
@@ -180,6 +189,7 @@ void gm_feature_stats_free(gm_feature_stats *s);
 void gm_feature_stats_add(gm_feature_stats *s, const float *x, int64_t rows, int64_t T, int64_t stride, int layer);
 /* The batch's rows (sequences of T) have been through all layers. */
 void gm_feature_stats_commit(gm_feature_stats *s, int64_t rows, int64_t T);
+void gm_feature_stats_merge(gm_feature_stats *into, const gm_feature_stats *from); /* both committed */
 /* Shares of layers and positions with |x| >= 6 in dim; true when both reach the thresholds. */
 bool gm_feature_stats_is_outlier(const gm_feature_stats *s, int64_t dim, gm_positions positions, double *layers, double *at_positions);
 
@@ -196,5 +206,6 @@ typedef struct gm_class_stats {
  * then all count as GM_CLASS_OTHER. */
 void gm_class_stats_add(gm_class_stats *s, const float *x, int64_t T, int64_t C, int64_t stride, const gm_moments m[GM_POSITIONS_COUNT],
                         const uint8_t *classes);
+void gm_class_stats_merge(gm_class_stats *into, const gm_class_stats *from);
 
 #endif

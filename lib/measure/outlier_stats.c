@@ -101,6 +101,13 @@ void gm_massive_stats_add(gm_massive_stats *s, const float *x, int64_t T, int64_
     }
 }
 
+void gm_massive_stats_merge(gm_massive_stats *into, const gm_massive_stats *from) {
+    for (int p = 0; p < GM_POSITIONS_COUNT; p++)
+        into->count[p] += from->count[p];
+    for (int i = 0; i < from->kept; i++)
+        massive_keep(into, from->list[i]);
+}
+
 /* ---- outlier features */
 
 static const float FEATURE_SIZE = 6.0f;
@@ -154,6 +161,16 @@ void gm_feature_stats_commit(gm_feature_stats *s, int64_t rows, int64_t T) {
     memset(s->marks, 0, (size_t)(rows * s->C));
 }
 
+void gm_feature_stats_merge(gm_feature_stats *into, const gm_feature_stats *from) {
+    for (int p = 0; p < GM_POSITIONS_COUNT; p++) {
+        into->positions[p] += from->positions[p];
+        for (int64_t i = 0; i < into->layers * into->C; i++)
+            into->in_layer[p][i] |= from->in_layer[p][i];
+        for (int64_t c = 0; c < into->C; c++)
+            into->at_position[p][c] += from->at_position[p][c];
+    }
+}
+
 bool gm_feature_stats_is_outlier(const gm_feature_stats *s, int64_t dim, gm_positions positions, double *layers, double *at_positions) {
     int64_t in_layers = 0;
     for (int64_t l = 0; l < s->layers; l++)
@@ -178,6 +195,15 @@ void gm_class_stats_add(gm_class_stats *s, const float *x, int64_t T, int64_t C,
             int class = classes ? classes[t] : GM_CLASS_OTHER;
             s->count[p][class] += count;
             s->tokens[p][class]++;
+        }
+    }
+}
+
+void gm_class_stats_merge(gm_class_stats *into, const gm_class_stats *from) {
+    for (int p = 0; p < GM_POSITIONS_COUNT; p++) {
+        for (int i = 0; i < GM_CLASS_COUNT; i++) {
+            into->count[p][i] += from->count[p][i];
+            into->tokens[p][i] += from->tokens[p][i];
         }
     }
 }

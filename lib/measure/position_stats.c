@@ -48,3 +48,12 @@ void gm_position_stats_add(gm_position_stats *s, const gm_row *rows, int64_t T) 
         s->absmax[bin] = max > s->absmax[bin] || isnan(max) ? max : s->absmax[bin];
     }
 }
+
+void gm_position_stats_merge(gm_position_stats *into, const gm_position_stats *from) {
+    for (int i = 0; i < into->bins; i++) {
+        into->count[i] += from->count[i];
+        into->norm[i] += from->norm[i];
+        into->inf_norm[i] += from->inf_norm[i];
+        into->absmax[i] = from->absmax[i] > into->absmax[i] || isnan(from->absmax[i]) ? from->absmax[i] : into->absmax[i];
+    }
+}

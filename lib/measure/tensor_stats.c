@@ -76,6 +76,23 @@ void gm_tensor_stats_add(gm_tensor_stats *s, const gm_row *rows, const float *x,
     }
 }
 
+void gm_tensor_stats_merge(gm_tensor_stats *into, const gm_tensor_stats *from) {
+    for (int p = 0; p < GM_POSITIONS_COUNT; p++) {
+        gm_tensor_sums *a = &into->sums[p];
+        const gm_tensor_sums *b = &from->sums[p];
+        a->count += b->count;
+        a->kurtosis_count += b->kurtosis_count;
+        a->inf_norm += b->inf_norm;
+        a->kurtosis += b->kurtosis;
+        a->kurtosis_eps0 += b->kurtosis_eps0;
+        a->absmax = max_or_nan(a->absmax, b->absmax);
+        a->pooled = gm_moments_merge(a->pooled, b->pooled);
+    }
+    gm_sketch_merge(&into->sketch, &from->sketch);
+    into->first_norm += from->first_norm;
+    into->sequences += from->sequences;
+}
+
 gm_tensor_summary gm_tensor_stats_summary(const gm_tensor_stats *s, gm_positions positions) {
     const gm_tensor_sums *sums = &s->sums[positions];
     if (sums->count == 0)

@@ -3,9 +3,10 @@ is in tests/mpi/ (`make test-mpi`)."""
 import json
 import os
 import signal
+import subprocess
 
-from mpi_program import TRAIN, Mpi, curve, numbers, wait_until
-from program import TINY, TINY_TRAIN, main, read, read_json
+from mpi_program import ENVIRONMENT, MPIRUN, TRAIN, Mpi, curve, numbers, wait_until
+from program import PROGRAM, TINY, TINY_TRAIN, main, read, read_json
 
 
 class Train(Mpi):
@@ -21,19 +22,43 @@ class Train(Mpi):
         self.assertNotEqual(read(self.path("p1"), "model.safetensors", mode="rb"), read(self.path("p3"), "model.safetensors", mode="rb"))
 
     def test_errors_are_one_line_and_one_code(self):
-        done = self.mpi(3, *TRAIN, "--out", self.path("o"), "--batch", 2)
-        self.assertEqual((done.returncode, done.stdout), (2, ""))
-        self.assertEqual(len(self.own_lines(done)), 1, done.stderr)
-        self.assertIn("too few for 3 ranks", done.stderr)
+        self.mpi_fails(3, 2, "too few for 3 ranks", *TRAIN, "--out", self.path("o"), "--batch", 2)
         self.assertFalse(os.path.exists(self.path("o")))
-        done = self.mpi(2, "train", "--stepz", 3)
-        self.assertEqual((done.returncode, len(self.own_lines(done))), (2, 1), done.stderr)
+        self.mpi_fails(2, 2, "--steps", "train", "--stepz", 3)
         diverging = ["train", "--data", self.text(), *TINY_TRAIN, "--lr", 99, "--clip", 0, "--schedule", "constant", "--steps", 60, "--quiet"]
-        done = self.mpi(2, *diverging, "--out", self.path("o"))
-        self.assertEqual((done.returncode, len(self.own_lines(done))), (3, 1), done.stderr)
-        done = self.mpi(2, "info")
-        self.assertEqual((done.returncode, len(self.own_lines(done))), (2, 1), done.stderr)
-        self.assertIn("work for one", done.stderr)
+        self.mpi_fails(2, 3, "diverged", *diverging, "--out", self.path("o"))
+        self.mpi_fails(2, 3, "diverged", *diverging, "--out", self.path("o"))
+        self.mpi_fails(2, 2, "work for one", "info")
+        self.mpi_fails(2, 1, "cannot", *TRAIN, "--out", "/proc/nowhere")
+
+
+class Shared(Mpi):
+    def test_eval_and_measure_are_one_process_s_to_the_bit(self):
+        text = self.text()
+        self.ok("train", "--data", text, *TINY_TRAIN, "--attention", "sink", "--steps", 5, "--quiet", "--out", self.path("m"))
+        for command in (["eval", "--sequences", 61], ["eval", "--stride", 7], ["measure", "--sequences", 61], ["measure", "--sequences", 3],
+                        ["measure", "--sequences", 29, "--batch", 3, "--brief", "--convention", "opt-code"]):
+            arguments = [*command, self.path("m"), "--data", text, "--json", "--quiet"]
+            alone = self.ok(*arguments, "--threads", 1)
+            self.assertGreater(len(alone), 100)
+            for ranks in (2, 3):
+                self.assertEqual(self.mpi_ok(ranks, *arguments), alone, (command, ranks))
+        self.mpi_ok(2, "measure", self.path("m"), "--data", text, "--out", self.path("measured"), "--quiet")
+        self.ok("measure", self.path("m"), "--data", text, "--out", self.path("alone"), "--quiet", "--threads", 1)
+        for name in os.listdir(self.path("alone")):
+            self.assertEqual(read(self.path("measured", name)), read(self.path("alone", name)), name)
+        self.mpi_fails(2, 2, "measured", "measure", self.path("m"), "--data", text, "--out", self.path("measured"), "--quiet")
+
+    def test_one_machine_lacks_a_file(self):
+        """Each rank opens the model by itself; the first that fails speaks through rank 0."""
+        text = self.text()
+        os.makedirs(self.path("a"))
+        self.ok("train", "--data", text, *TINY_TRAIN, "--steps", 2, "--quiet", "--out", self.path("a", "m"))
+        command = [MPIRUN, "--oversubscribe", "-n", "1", "-wdir", self.path("a"), PROGRAM, "eval", "m", "--data", text, ":", "-n", "2", "-wdir",
+                   self.folder, PROGRAM, "eval", "m", "--data", text]
+        done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=240)
+        self.assertEqual((done.returncode, done.stdout, len(self.own_lines(done))), (1, "", 1), done.stderr)
+        self.assertIn("rank 1: ", self.own_lines(done)[0])
 
 
 class Lab(Mpi):
@@ -68,11 +93,8 @@ class Lab(Mpi):
         os.remove(self.path("o", "runs", "softmax1-s2", "measure.json"))
         with open(self.path("o", "runs", "softmax1-s2", "model.safetensors"), "r+b") as f:
             f.truncate(1000)
-        done = self.mpi(2, *self.lab("o", steps=2))
-        self.assertEqual((done.returncode, done.stdout, len(self.own_lines(done))), (1, "", 1), done.stderr)
-        self.assertIn("model.safetensors", self.own_lines(done)[0])
-        done = self.mpi(2, *self.lab("o", steps=3))
-        self.assertEqual((done.returncode, len(self.own_lines(done))), (2, 1), done.stderr)
+        self.mpi_fails(2, 1, "model.safetensors", *self.lab("o", steps=2))
+        self.mpi_fails(2, 2, "steps is 2", *self.lab("o", steps=3))
 
 
 main()

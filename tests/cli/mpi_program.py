@@ -88,6 +88,13 @@ class Mpi(Case):
         return subprocess.Popen(self.mpi_command(ranks, *arguments, options=options), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                 text=True)
 
+    def mpi_fails(self, ranks, code, words, *arguments):
+        """Exit code, nothing on stdout, and of all ranks together one line of our own."""
+        done = self.mpi(ranks, *arguments)
+        lines = self.own_lines(done)
+        self.assertEqual((done.returncode, done.stdout, len(lines)), (code, "", 1), done.stderr)
+        self.assertIn(words, lines[0])
+
     def own_lines(self, done):
         """What we wrote to stderr, without mpirun's own remarks."""
         return [line for line in done.stderr.splitlines() if line.startswith("ghostmax")]
