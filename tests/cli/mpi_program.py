@@ -120,3 +120,48 @@ class Mpi(Case):
 
     def claim_of_rank(self, out, rank):
         return next((pid for pid in self.claims(out).values() if rank_of(pid) == rank), None)
+
+
+class Network:
+    """Two network namespaces with one cable between them: ranks 0, 2, ... in the one, 1, 3, ... in the other, with nothing but TCP. mpirun is
+    given a command that enters the second one in ssh's place."""
+    ADDRESSES = "10.77.0.1", "10.77.0.2"
+
+    def __init__(self, folder, rate=None):
+        self.names = [f"gm{os.getpid()}{end}" for end in "ab"]
+        self.agent = os.path.join(folder, "agent.sh")
+        with open(self.agent, "w") as f:
+            f.write(f'#!/bin/sh\nshift\nexec ip netns exec {self.names[1]} unshare --uts sh -c "hostname {self.names[1]}; $*"\n')
+        os.chmod(self.agent, 0o755)
+        try:
+            for name in self.names:
+                self.do("ip", "netns", "add", name)
+            self.do("ip", "link", "add", "gm", "netns", self.names[0], "type", "veth", "peer", "name", "gm", "netns", self.names[1])
+            for name, address in zip(self.names, self.ADDRESSES):
+                self.do("ip", "-n", name, "addr", "add", address + "/24", "dev", "gm")
+                self.do("ip", "-n", name, "link", "set", "lo", "up")
+                self.do("ip", "-n", name, "link", "set", "gm", "up")
+                if rate:
+                    self.do("tc", "-n", name, "qdisc", "add", "dev", "gm", "root", "tbf", "rate", rate, "burst", "256kb", "latency", "50ms")
+        except Exception:
+            self.close()
+            raise
+
+    def do(self, *command):
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise OSError(f"{' '.join(command[:3])}: {done.stderr.strip()}")
+
+    def close(self):
+        for name in self.names:
+            subprocess.run(["ip", "netns", "del", name], capture_output=True)
+
+    def command(self, ranks, *arguments):
+        return ["ip", "netns", "exec", self.names[0], MPIRUN, "--mca", "plm_rsh_agent", self.agent, "--mca", "pml", "ob1", "--mca", "btl", "tcp,self",
+                "--mca", "btl_tcp_if_include", "10.77.0.0/24", "--mca", "oob_tcp_if_include", "10.77.0.0/24", "--map-by", "node", "--bind-to", "none",
+                "--host", ",".join(f"{a}:{(ranks + 1 - i) // 2}" for i, a in enumerate(self.ADDRESSES)), "-n", str(ranks), *map(str, arguments)]
+
+    def sent(self):
+        """Bytes that left the first one."""
+        done = subprocess.run(["ip", "-n", self.names[0], "-j", "-s", "link", "show", "gm"], capture_output=True, text=True, check=True)
+        return json.loads(done.stdout)[0]["stats64"]["tx"]["bytes"]

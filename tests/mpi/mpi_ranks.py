@@ -2,11 +2,12 @@
 Usage: tests/mpi/mpi_ranks.py SOURCE BUILD (`make test-mpi`)."""
 import os
 import signal
+import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "cli"))
-from mpi_program import TRAIN, Mpi, has_state, numbers, state_step, wait_until  # noqa: E402
-from program import TINY, main  # noqa: E402
+from mpi_program import ENVIRONMENT, TRAIN, Mpi, Network, has_state, numbers, state_step, wait_until  # noqa: E402
+from program import PROGRAM, TINY, TINY_TRAIN, main, read  # noqa: E402
 
 
 class Stops(Mpi):
@@ -52,6 +53,48 @@ class Lost(Mpi):
                 self.assertNotEqual(child.returncode, 0)
                 self.mpi_ok(2, *self.lab(out, steps=4000))
             self.assertEqual(numbers(out), numbers(self.path("one")))
+
+
+class Apart(Mpi):
+    """Ranks that share nothing but a cable (and, as a cluster does, the file system)."""
+
+    def setUp(self):
+        super().setUp()
+        try:
+            self.network = Network(self.folder)
+        except OSError as reason:
+            self.skipTest(f"no network namespaces here: {reason}")
+        self.addCleanup(self.network.close)
+
+    def apart(self, ranks, *arguments):
+        done = subprocess.run(self.network.command(ranks, PROGRAM, *arguments), env=ENVIRONMENT, capture_output=True, text=True, timeout=240)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return done.stdout
+
+    def test_training_has_the_bits_of_one_machine_and_sends_what_it_should(self):
+        self.mpi_ok(2, *TRAIN, "--out", self.path("together"))
+        before = self.network.sent()
+        self.apart(2, *TRAIN, "--out", self.path("apart"))
+        sent = self.network.sent() - before
+        self.assertEqual(read(self.path("apart"), "model.safetensors", mode="rb"), read(self.path("together"), "model.safetensors", mode="rb"))
+        whole = os.path.getsize(self.path("apart", "model.safetensors"))  # 4 bytes a parameter
+        self.assertAlmostEqual(sent / whole, 21, delta=0.6)  # each of 20 steps sends 2 (P-1)/P of it, the start all of it
+        self.apart(3, *TRAIN, "--out", self.path("three"), "--shard-optimizer")
+        self.mpi_ok(3, *TRAIN, "--out", self.path("three together"))
+        self.assertEqual(read(self.path("three"), "model.safetensors", mode="rb"),
+                         read(self.path("three together"), "model.safetensors", mode="rb"))
+
+    def test_a_lab(self):
+        lab = ["lab", "--data", self.text(), "--variants", "softmax,softmax1", "--seeds", 2, "--steps", 20, *TINY]
+        self.ok(*lab, "--out", self.path("one"))
+        self.apart(2, *lab, "--out", self.path("two"))
+        self.assertEqual(numbers(self.path("two")), numbers(self.path("one")))
+
+    def test_measuring(self):
+        text = self.text()
+        self.ok("train", "--data", text, *TINY_TRAIN, "--steps", 5, "--quiet", "--out", self.path("m"))
+        arguments = ["measure", self.path("m"), "--data", text, "--json", "--quiet"]
+        self.assertEqual(self.apart(2, *arguments), self.ok(*arguments, "--threads", 1))
 
 
 main()
