@@ -162,7 +162,7 @@ static int train_run(const cli_command *command, void *arguments) {
         code = CLI_FAILED;
     } else if (status != GM_OK)
         code = cli_fail(command, &err);
-    else if (gm_dist_rank(cli_ranks()) == 0 && args->train.measure_every > 0 &&
+    else if (args->train.measure_every > 0 &&
              gm_run_examine(loaded.ctx, loaded.data, args->out, args->train.measure_sequences, on_measure, &watch.progress, &err) != GM_OK)
         code = cli_fail(command, &err);
     else

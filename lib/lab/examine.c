@@ -18,7 +18,7 @@ static gm_status measure(gm_model *m, const gm_data *data, const char *path, con
     return status;
 }
 
-gm_status gm_run_examine(const gm_ctx *ctx, const gm_data *data, const char *folder, int64_t sequences, gm_eval_callback callback,
+static gm_status examine(const gm_ctx *ctx, const gm_data *data, const char *folder, int64_t sequences, gm_eval_callback callback,
                          void *user, gm_error *err) {
     const gm_measure_options options = {.sequences = sequences, .details = true, .callback = callback, .user = user};
     char measured_path[1024], sample_path[1024], page[1024];
@@ -40,4 +40,21 @@ gm_status gm_run_examine(const gm_ctx *ctx, const gm_data *data, const char *fol
     json_decref(measured);
     gm_model_free(m);
     return status;
+}
+
+/* Of several ranks the first does it by itself: what is to be done depends on files that it writes meanwhile. */
+gm_status gm_run_examine(const gm_ctx *ctx, const gm_data *data, const char *folder, int64_t sequences, gm_eval_callback callback,
+                         void *user, gm_error *err) {
+    gm_dist *d = gm_ctx_dist(ctx);
+    gm_ctx *alone = NULL;
+    if (!d)
+        return examine(ctx, data, folder, sequences, callback, user, err);
+    gm_status status = GM_OK;
+    if (gm_dist_rank(d) == 0) {
+        status = gm_ctx_create(&alone, &(gm_ctx_options){.threads = gm_ctx_threads(ctx), .isa = gm_ctx_isa(ctx)}, err);
+        if (status == GM_OK)
+            status = examine(alone, data, folder, sequences, callback, user, err);
+        gm_ctx_free(alone);
+    }
+    return gm_dist_agree(d, status, err);
 }

@@ -45,8 +45,8 @@ class Shared(Mpi):
                 self.assertEqual(self.mpi_ok(ranks, *arguments), alone, (command, ranks))
         self.mpi_ok(2, "measure", self.path("m"), "--data", text, "--out", self.path("measured"), "--quiet")
         self.ok("measure", self.path("m"), "--data", text, "--out", self.path("alone"), "--quiet", "--threads", 1)
-        for name in os.listdir(self.path("alone")):
-            self.assertEqual(read(self.path("measured", name)), read(self.path("alone", name)), name)
+        for name in set(os.listdir(self.path("alone"))) - {"report.html"}:  # which names its folder
+            self.assertEqual(read(self.path("measured", name), mode="rb"), read(self.path("alone", name), mode="rb"), name)
         self.mpi_fails(2, 2, "measured", "measure", self.path("m"), "--data", text, "--out", self.path("measured"), "--quiet")
 
     def test_one_machine_lacks_a_file(self):
