@@ -29,11 +29,14 @@ static gm_status examine(const gm_ctx *ctx, const gm_data *data, const char *fol
     GM_TRY(gm_path_join(page, sizeof page, folder, "report.html", err));
     GM_TRY(gm_store_read(&measured, measured_path, advice, err));
     gm_status status = GM_OK;
-    if (!measured || !gm_path_exists(sample_path))
+    gm_file file;
+    const bool sampled = gm_file_open(&file, sample_path, NULL) == GM_OK; /* what cannot be opened is made anew */
+    gm_file_close(&file);
+    if (!measured || !sampled)
         status = gm_model_load(&m, ctx, folder, err);
     if (status == GM_OK && !measured)
         status = measure(m, data, measured_path, &options, err);
-    if (status == GM_OK && !gm_path_exists(sample_path))
+    if (status == GM_OK && !sampled)
         status = gm_sample_write(m, data, folder, err);
     if (status == GM_OK)
         status = gm_report_write(&folder, 1, page, err);
