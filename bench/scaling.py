@@ -78,7 +78,9 @@ def main():
     if args.steps < 1:
         parser.error("--steps must be at least 1")
     sweeps = dict(SWEEPS, threads=sorted({1, *(2**i for i in range(1, 8) if 2**i <= os.cpu_count()), os.cpu_count()}))
+    head = f"Otherwise {', '.join(f'{k} = {v}' for k, v in BASE.items())}, heads of {HEAD}, {TOKENS:,} tokens a step.\n\n"
     rows, curves = ["| varied | value | ms a step | tokens/s | time grew | flops grew | Gflop/s |", "|---|---:|---:|---:|---:|---:|---:|"], {}
+    print(head + "\n".join(rows), flush=True)
     with tempfile.TemporaryDirectory() as folder:
         for name, values in sweeps.items():
             curves[name] = []
@@ -89,8 +91,10 @@ def main():
                 grew = [f"{seconds / curves[name][-1][1]:.2f}", f"{share / curves[name][-1][2]:.2f}"] if curves[name] else ["", ""]
                 curves[name].append((value, seconds, share))
                 rows.append(f"| {name} | {value} | {1e3 * seconds:.3g} | {TOKENS / seconds:,.0f} | {grew[0]} | {grew[1]} | {1e-9 * work / seconds:.0f} |")
-    table = f"Otherwise {', '.join(f'{k} = {v}' for k, v in BASE.items())}, heads of {HEAD}, {TOKENS:,} tokens a step.\n\n" + "\n".join(rows)
-    print(table)
+                print(rows[-1], flush=True)
+    table = head + "\n".join(rows)
+    if args.plot:
+        table += f"\n\n![ms a step; dashed: as the flops grow]({os.path.basename(args.plot)})"
     if args.write:
         with open(args.write) as f:
             text = f.read()
