@@ -54,10 +54,40 @@ typedef struct cli_progress {
     bool quiet;
     double last_s, last_share; /* when, and at which share of the work, a line was last printed */
 } cli_progress;
+bool cli_progress_due(cli_progress *p, double share); /* is it time to show something? Then it counts as shown */
 void cli_progress_show(cli_progress *p, double share, const char *format, ...) __attribute__((format(printf, 3, 4)));
 void cli_progress_end(void); /* leaves the last line standing */
 void cli_format_seconds(char *dst, size_t size, double seconds);
 void cli_format_count(char *dst, size_t size, double count); /* 12.3k, 4.56M */
+
+/* ---- the terminal (terminal.c) */
+
+/* One that can move its cursor: no file, no pipe, not TERM=dumb. */
+bool cli_terminal(int fd);
+void cli_terminal_size(int fd, int *columns, int *rows); /* 80 x 24 where nobody knows */
+bool cli_terminal_colors(int fd);                        /* such a terminal, and NO_COLOR is not set */
+bool cli_terminal_unicode(void);                         /* the locale's characters are UTF-8 */
+int cli_text_width(const char *text);                    /* columns of UTF-8, colours not counted */
+
+/* Lines on stderr, drawn over those that stand there; what is wider than the terminal is cut. Colours may stand in them. */
+enum { CLI_BLOCK_LINES = 8 };
+void cli_block_draw(const char *const *lines, int count);
+void cli_block_clear(void); /* nothing stands there any more */
+void cli_block_leave(void); /* they stay, and the cursor goes below them */
+
+/* One training run after the other as such a block, with a bar, the loss so far, and what was measured last; elsewhere as plain lines. */
+typedef struct cli_training {
+    cli_progress progress;
+    double loss[128]; /* means of `each` steps; halved when it is full */
+    int count;
+    int64_t each, in_last;
+    double val_loss, share, seconds_left; /* the last validation's; of the run; of all */
+    gm_train_progress last;
+} cli_training;
+void cli_training_begin(cli_training *t); /* another run */
+/* title: which run of several; NULL: there is only one. train NULL: the run is in `phase`, behind its training. total: share of all work;
+ * left: seconds until all of it is done. */
+void cli_training_show(cli_training *t, const char *title, const gm_train_progress *train, const char *phase, double total, double left);
 
 /* Ctrl-C, SIGTERM and SIGUSR1: the first asks the running command to finish its step and save, the second ends the process.
  * Called before anything starts threads: they must not take the signals (progress.c says why). Once

@@ -47,7 +47,8 @@ static const cli_group lab_groups[] = {{"The comparison", lab_options, 0, false}
 /* ---- progress ------------------------------------------------------------------------------------------------------------ */
 
 typedef struct lab_watch {
-    cli_progress progress;
+    cli_training view;
+    bool sizes;         /* several models: lines say which */
     int run;            /* the run last heard of */
     int trained;        /* runs trained from start to end in this call, and */
     double trained_s;   /* their time */
@@ -73,34 +74,52 @@ static void enter_run(lab_watch *watch, const gm_lab_progress *p) {
     watch->last_step = 0;
     int64_t resumed = p->train ? p->train->resumed_at : 0;
     watch->whole = !p->reused && resumed == 0;
-    if (resumed > 0 && !watch->progress.quiet)
+    cli_training_begin(&watch->view);
+    if (resumed > 0 && !watch->view.progress.quiet)
         cli_note("run %d/%d %s seed %llu: resumed at step %lld", p->run, p->runs, p->variant, (unsigned long long)p->seed,
                  (long long)resumed);
 }
 
+/* What a run gave, in a line that stays. */
+static void show_outcome(const lab_watch *watch, const gm_lab_progress *p) {
+    const gm_lab_outcome *o = p->outcome;
+    char took[32], who[320];
+    if (watch->view.progress.quiet)
+        return;
+    snprintf(who, sizeof who, "run %d/%d  %s%s%s seed %llu", p->run, p->runs, watch->sizes ? p->model : "", watch->sizes ? " " : "",
+             p->variant, (unsigned long long)p->seed);
+    cli_format_seconds(took, sizeof took, now_s() - watch->run_start_s);
+    if (o->diverged_at)
+        cli_note("%s  diverged at step %lld", who, (long long)o->diverged_at);
+    else
+        cli_note("%s  ppl %.4g  W8A8 %.4g  inf norm %.4g  kurtosis %.4g  %s", who, exp(o->val_loss), o->w8a8_ppl, o->max_inf_norm,
+                 o->avg_kurtosis,
+                 !p->reused    ? took
+                 : cli_ranks() ? "done"
+                               : "done earlier" /* another rank's, or earlier */);
+}
+
 static bool on_progress(void *user, const gm_lab_progress *p) {
     lab_watch *watch = user;
-    char who[320], eta[32], rate[32];
+    char who[320];
     if (p->run != watch->run)
         enter_run(watch, p);
     if (p->train && p->train->notice)
         cli_note("%s", p->train->notice);
-    double share = (double)(p->run - 1) / p->runs;
+    double share = (double)(p->run - 1) / p->runs, left = NAN;
     snprintf(who, sizeof who, "run %d/%d  %s %s seed %llu", p->run, p->runs, p->model, p->variant, (unsigned long long)p->seed);
-    if (p->reused) {
-        cli_progress_show(&watch->progress, share, "%s  done%s", who, cli_ranks() ? "" : " earlier"); /* another rank's, or earlier */
-    } else if (p->train) {
+    if (p->outcome) {
+        show_outcome(watch, p);
+        return cli_stop_asked();
+    }
+    if (p->train) {
         const gm_train_progress *t = p->train;
         double per_run = watch->trained ? watch->trained_s / watch->trained : t->eta_s + (now_s() - watch->run_start_s);
         watch->last_step = t->step;
-        cli_format_seconds(eta, sizeof eta, t->eta_s + per_run * (p->runs - p->run) / gm_dist_size(cli_ranks()));
-        cli_format_count(rate, sizeof rate, t->tokens_per_s);
+        left = t->eta_s + per_run * (p->runs - p->run) / gm_dist_size(cli_ranks());
         share += (double)t->step / (double)t->steps / p->runs;
-        /* What matters most first: a terminal of 80 columns shows no more than that. */
-        cli_progress_show(&watch->progress, share < 1 ? share : 0.9999, "%s  step %lld/%lld  all done in %s  loss %.4f  %s tokens/s", who,
-                          (long long)t->step, (long long)t->steps, eta, t->loss, rate);
-    } else
-        cli_progress_show(&watch->progress, share, "%s  %s", who, p->phase);
+    }
+    cli_training_show(&watch->view, who, p->train, p->train ? NULL : p->phase, share < 1 ? share : 0.9999, left);
     return cli_stop_asked();
 }
 
@@ -112,7 +131,7 @@ static int lab_run(const cli_command *command, void *arguments) {
     gm_error err = {.offset = -1};
     gm_ctx *ctx = NULL;
     char *results = NULL, *table = NULL, line[2048] = "";
-    lab_watch watch = {.progress.quiet = args->common.quiet};
+    lab_watch watch = {.view.progress.quiet = args->common.quiet, .sizes = lab->models && strchr(lab->models, ',')};
     int code = CLI_DONE;
     cli_catch_stop();
     gm_status status = cli_train_fill(&lab->train, &lab->data, lab->models, &err);

@@ -9,12 +9,13 @@ typedef struct train_args {
     gm_data_options data;
     gm_train_options train;
     const char *model, *from, *attention, *out;
+    int64_t live;
     cli_overrides shape;
 } train_args;
 
 static void train_defaults(void *arguments) {
     train_args *args = arguments;
-    *args = (train_args){.data.source = "stories", .attention = "softmax"};
+    *args = (train_args){.data.source = "stories", .attention = "softmax", .live = -1};
     cli_train_defaults(&args->train);
     args->train.ramp = -1;
 }
@@ -39,32 +40,27 @@ static const cli_group train_groups[] = {{"Model", train_model_options, 0, false
                                          {"Data", cli_data_options, offsetof(train_args, data), false},
                                          {"Training", cli_train_options, offsetof(train_args, train), false},
                                          {"Machine and output", train_out_options, 0, false},
+                                         {"Machine and output", cli_live_options, offsetof(train_args, live), false},
                                          CLI_MACHINE,
                                          CLI_QUIET,
                                          CLI_JSON,
                                          CLI_END};
 
 typedef struct train_watch {
-    cli_progress progress;
+    cli_training view;
     bool started;
     int64_t last_step;
 } train_watch;
 
 static bool on_step(void *user, const gm_train_progress *p) {
     train_watch *watch = user;
-    char eta[32], rate[32], validation[40] = "";
-    if (!watch->started && p->resumed_at > 0 && !watch->progress.quiet)
+    if (!watch->started && p->resumed_at > 0 && !watch->view.progress.quiet)
         cli_note("resumed at step %lld", (long long)p->resumed_at);
     if (p->notice)
         cli_note("%s", p->notice);
     watch->started = true;
     watch->last_step = p->step;
-    cli_format_seconds(eta, sizeof eta, p->eta_s);
-    cli_format_count(rate, sizeof rate, p->tokens_per_s);
-    if (isfinite(p->val_loss))
-        snprintf(validation, sizeof validation, "  val %.4f", p->val_loss);
-    cli_progress_show(&watch->progress, (double)p->step / (double)p->steps, "step %lld/%lld  loss %.4f%s  %s tokens/s  ETA %s",
-                      (long long)p->step, (long long)p->steps, p->loss, validation, rate, eta);
+    cli_training_show(&watch->view, NULL, p, NULL, (double)p->step / (double)p->steps, p->eta_s);
     return cli_stop_asked();
 }
 
@@ -136,7 +132,8 @@ static int train_run(const cli_command *command, void *arguments) {
     gm_model_config cfg;
     gm_train_result result;
     cli_loaded loaded = {0};
-    train_watch watch = {.progress.quiet = args->common.quiet};
+    train_watch watch = {.view.progress.quiet = args->common.quiet};
+    gm_live *live = NULL;
     char line[2048] = "";
     int code;
     if (!args->out) {
@@ -147,27 +144,32 @@ static int train_run(const cli_command *command, void *arguments) {
         cli_error(command->name, "--from brings its own shape; leave out --model %s", args->model);
         return CLI_USAGE;
     }
+    cli_training_begin(&watch.view);
     cli_catch_stop();
     cli_command_line(line, sizeof line);
     args->train.command = line;
-    if (gm_dist_agree(cli_ranks(), prepare(args, &loaded, &cfg, &err), &err) != GM_OK) {
+    gm_status status = cli_live_start(&live, args->live, args->out, args->common.quiet, &err);
+    if (status == GM_OK)
+        status = prepare(args, &loaded, &cfg, &err);
+    if (gm_dist_agree(cli_ranks(), status, &err) != GM_OK) {
         code = cli_fail(command, &err);
         goto done;
     }
     if (!args->from)
         cfg.vocab = gm_tokenizer_vocab(gm_data_tokenizer(loaded.data));
-    gm_status status = gm_train_run(loaded.ctx, &cfg, loaded.data, &args->train, args->out, on_step, &watch, &result, &err);
+    status = gm_train_run(loaded.ctx, &cfg, loaded.data, &args->train, args->out, on_step, &watch, &result, &err);
     if (status == GM_ESTOPPED) {
         cli_error(command->name, "stopped at step %lld; the same command continues it", (long long)watch.last_step);
         code = CLI_FAILED;
     } else if (status != GM_OK)
         code = cli_fail(command, &err);
-    else if (args->train.measure_every > 0 &&
-             gm_run_examine(loaded.ctx, loaded.data, args->out, args->train.measure_sequences, on_measure, &watch.progress, &err) != GM_OK)
+    else if (args->train.measure_every > 0 && gm_run_examine(loaded.ctx, loaded.data, args->out, args->train.measure_sequences, on_measure,
+                                                             &watch.view.progress, &err) != GM_OK)
         code = cli_fail(command, &err);
     else
         code = report_result(args, &result);
 done:
+    gm_live_stop(live);
     cli_unload(&loaded);
     return code;
 }

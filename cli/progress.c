@@ -1,4 +1,4 @@
-/* progress.c -- progress on stderr for people (one line, rewritten) and for logs (plain lines, few); stopping on request. */
+/* progress.c -- progress on stderr for people (drawn again in place) and for logs (plain lines, few); stopping on request. */
 #include "cli.h"
 
 #include <math.h>
@@ -7,11 +7,8 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
-
-static bool line_open; /* a rewritten line is on the terminal */
 
 static double now_s(void) {
     struct timespec now;
@@ -19,43 +16,40 @@ static double now_s(void) {
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
-static int terminal_columns(void) {
-    struct winsize size;
-    return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 20 ? size.ws_col : 80;
-}
-
-void cli_progress_show(cli_progress *p, double share, const char *format, ...) {
+bool cli_progress_due(cli_progress *p, double share) {
     double now = now_s();
-    bool terminal = isatty(STDERR_FILENO), last = share >= 1;
+    bool terminal = cli_terminal(STDERR_FILENO), last = share >= 1;
     double pause = terminal ? 0.1 : 10;
     bool due = now - p->last_s >= pause || (!terminal && share - p->last_share >= 0.02 && now - p->last_s >= 0.5);
     if (p->quiet || !cli_speaks() || !(due || last))
-        return;
+        return false;
     p->last_s = now;
     p->last_share = share;
+    return true;
+}
+
+void cli_progress_show(cli_progress *p, double share, const char *format, ...) {
     char line[512];
+    const char *lines[] = {line};
     va_list args;
-    va_start(args, format);
-    int n = vsnprintf(line, sizeof line, format, args);
-    va_end(args);
-    if (!terminal) {
-        fprintf(stderr, "%s\n", line);
+    if (!cli_progress_due(p, share))
         return;
-    }
-    int columns = terminal_columns() - 1;
-    fprintf(stderr, "\r%.*s\033[K", n < columns ? n : columns, line);
-    line_open = true;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    if (cli_terminal(STDERR_FILENO))
+        cli_block_draw(lines, 1);
+    else
+        fprintf(stderr, "%s\n", line);
 }
 
 void cli_progress_end(void) {
-    if (line_open)
-        fputc('\n', stderr);
-    line_open = false;
+    cli_block_leave();
 }
 
 void cli_note(const char *format, ...) {
     va_list args;
-    cli_progress_end();
+    cli_block_clear();
     if (!cli_speaks())
         return;
     va_start(args, format);
@@ -101,6 +95,7 @@ static void *wait_for_stop(void *unused) {
     while (sigtimedwait(&stop_signals, NULL, &now) > 0) {
     }
     sigwait(&stop_signals, &number); /* the second one ends the process; files are never half written */
+    cli_block_leave();
     _exit(128 + number);
     return unused;
 }

@@ -618,13 +618,19 @@ typedef struct gm_lab_options {
     const char *command;   /* the command line, for the report */
 } gm_lab_options;
 
+/* What a run gave; NaN: it has none. */
+typedef struct gm_lab_outcome {
+    int64_t diverged_at; /* 0: it did not */
+    double val_loss, max_inf_norm, avg_kurtosis, w8a8_ppl;
+} gm_lab_outcome;
 typedef struct gm_lab_progress {
     const char *variant, *model;
     uint64_t seed;
     int run, runs;                  /* 1-based */
-    const char *phase;              /* "train", "measure", "quantize" */
-    bool reused;                    /* finished in an earlier call: not redone */
+    const char *phase;              /* "train", "measure", "quantize", "done" */
+    bool reused;                    /* "done" in an earlier call: nothing was redone */
     const gm_train_progress *train; /* NULL outside "train" */
+    const gm_lab_outcome *outcome;  /* NULL outside "done" */
 } gm_lab_progress;
 typedef bool (*gm_lab_callback)(void *user, const gm_lab_progress *progress);
 

@@ -190,20 +190,33 @@ typedef struct lab {
     void *user;
 } lab;
 
-static bool tell(lab *l, const gm_trial *run, const char *phase, bool reused, const gm_train_progress *train) {
+/* told: the phase and what belongs to it. */
+static bool tell(lab *l, const gm_trial *run, gm_lab_progress told) {
     if (l->alarm.code != GM_OK || gm_dist_alarmed(l->dist, &l->alarm) != GM_OK)
         return true;
     if (!l->callback)
         return false;
-    gm_lab_progress progress = {.variant = l->plan.specs[run->variant],
-                                .model = l->plan.models[run->model].preset,
-                                .seed = run->seed,
-                                .run = (int)(run - l->runs) + 1,
-                                .runs = l->run_count,
-                                .phase = phase,
-                                .reused = reused,
-                                .train = train};
-    return l->callback(l->user, &progress);
+    told.variant = l->plan.specs[run->variant];
+    told.model = l->plan.models[run->model].preset;
+    told.seed = run->seed;
+    told.run = (int)(run - l->runs) + 1;
+    told.runs = l->run_count;
+    return l->callback(l->user, &told);
+}
+
+static double number_in(const json_t *object, const char *name) {
+    const json_t *value = json_object_get(object, name);
+    return json_is_number(value) ? json_number_value(value) : NAN;
+}
+
+static bool tell_outcome(lab *l, const gm_trial *run, bool reused) {
+    const json_t *values = json_object_get(run->json, "values");
+    gm_lab_outcome outcome = {.diverged_at = json_integer_value(json_object_get(run->json, "diverged_at")),
+                              .val_loss = number_in(values, "val_loss"),
+                              .max_inf_norm = number_in(values, "max_inf_norm"),
+                              .avg_kurtosis = number_in(values, "avg_kurtosis"),
+                              .w8a8_ppl = number_in(values, "w8a8_ppl")};
+    return tell(l, run, (gm_lab_progress){.phase = "done", .reused = reused, .outcome = &outcome});
 }
 
 typedef struct train_teller {
@@ -215,7 +228,7 @@ typedef struct train_teller {
 static bool on_train(void *user, const gm_train_progress *progress) {
     train_teller *t = user;
     t->worked = true;
-    return tell(t->lab, t->run, "train", false, progress);
+    return tell(t->lab, t->run, (gm_lab_progress){.phase = "train", .train = progress});
 }
 
 static gm_status measure(json_t **out, lab *l, gm_model *model, gm_error *err) {
@@ -235,7 +248,7 @@ typedef struct quantize_teller {
 
 static bool on_quantize(void *user) {
     quantize_teller *t = user;
-    return tell(t->lab, t->run, "quantize", false, NULL);
+    return tell(t->lab, t->run, (gm_lab_progress){.phase = "quantize"});
 }
 
 static void set_finite(json_t *object, const char *name, double x) {
@@ -264,7 +277,7 @@ static gm_status analyse(analysis a[2], lab *l, gm_trial *run, const char *folde
         if (a[i].root)
             continue;
         *worked = true;
-        if (tell(l, run, a[i].phase, false, NULL))
+        if (tell(l, run, (gm_lab_progress){.phase = a[i].phase}))
             status = gm_fail(err, GM_ESTOPPED, "stopped; the same command continues it");
         if (status == GM_OK && !model)
             status = gm_model_load(&model, l->ctx, folder, err);
@@ -303,12 +316,11 @@ static gm_status do_run(void *user, gm_trial *run, gm_error *err) {
     if (status == GM_EDIVERGED) {
         json_object_set_new(run->json, "diverged_at", json_integer((json_int_t)result.diverged_at));
         gm_run_values(run->json, &l->plan.metrics, NULL, NULL, NULL);
+        tell_outcome(l, run, !teller.worked);
         return GM_OK;
     }
     GM_TRY(status);
     status = analyse(analyses, l, run, folder, &teller.worked, err);
-    if (status == GM_OK && !teller.worked && tell(l, run, "train", true, NULL))
-        status = gm_fail(err, GM_ESTOPPED, "stopped; the same command continues it");
     if (status == GM_OK) {
         json_t *trained = json_object();
         set_finite(trained, "val_loss", result.val_loss);
@@ -316,6 +328,8 @@ static gm_status do_run(void *user, gm_trial *run, gm_error *err) {
         set_finite(trained, "tokens_per_s", round(result.tokens_per_s));
         gm_run_values(run->json, &l->plan.metrics, trained, analyses[0].root, analyses[1].root);
         json_decref(trained);
+        if (tell_outcome(l, run, !teller.worked) && !teller.worked)
+            status = gm_fail(err, GM_ESTOPPED, "stopped; the same command continues it");
     }
     json_decref(analyses[0].root);
     json_decref(analyses[1].root);
@@ -437,7 +451,7 @@ static gm_status plan_lab(lab *l, const gm_lab_options *o, gm_error *err) {
 }
 
 static bool on_wait(void *user, const gm_trial *run) {
-    return tell(user, run, "waiting for another rank", false, NULL);
+    return tell(user, run, (gm_lab_progress){.phase = "waiting for another rank"});
 }
 
 static gm_status run_all(lab *l, gm_error *err) {

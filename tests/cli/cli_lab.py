@@ -291,16 +291,6 @@ class Lab(Case):
                     got, want = row[field]["mean"], ref[field]["mean"]
                     self.assertLessEqual(abs(got - want), tolerance * abs(want), (isa, row["variant"], field))
 
-    def test_progress_on_a_terminal(self):
-        arguments = self.lab("o", seeds=1, steps=300)
-        arguments.remove("--quiet")
-        shown, result = self.on_terminal(*arguments).split("### ", 1)
-        self.assertRegex(shown, r"\rrun 1/2  gpt2-nano softmax seed 1  step \d+/300  all done in \d+ s")
-        for line in re.split(r"[\r\n]+", shown):
-            self.assertLessEqual(len(line.replace("\x1b[K", "")), 80)
-        self.assertTrue(shown.endswith("\r\n"))
-        self.assertIn("| softmax1 |", result)
-
     def test_progress_in_a_pipe(self):
         arguments = self.lab("o", seeds=1, steps=5)
         arguments.remove("--quiet")
@@ -308,7 +298,7 @@ class Lab(Case):
         self.assertEqual(done.returncode, 0)
         self.assertNotIn("\r", done.stderr)
         for line in done.stderr.splitlines():
-            self.assertRegex(line, r"^run \d/2  gpt2-nano softmax1? seed 1  ")
+            self.assertRegex(line, r"^run \d/2  (gpt2-nano )?softmax1? seed 1  ")
 
 
 main()

@@ -1,12 +1,16 @@
 """What the tests of the command line share: running build/ghostmax, a small text, a small lab. Usage of a test: cli_x.py SOURCE BUILD."""
+import fcntl
 import hashlib
 import json
 import os
 import pty
 import random
+import re
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import unittest
 
 PROGRAM = os.path.join(os.path.abspath(sys.argv[2]), "ghostmax") if len(sys.argv) > 2 else "build/ghostmax"
@@ -49,19 +53,22 @@ class Case(unittest.TestCase):
             self.assertIn(word, lines[0])
         return lines[0]
 
-    def on_terminal(self, *arguments):
-        """What the program shows where stdout and stderr are one terminal; it must end with 0."""
+    def on_terminal(self, *arguments, code=0, columns=80, rows=24, env=None, at=lambda shown, child, leader: None):
+        """What the program writes where stdout and stderr are one terminal; it must end with `code`. at: called while it comes."""
         leader, follower = pty.openpty()
-        child = subprocess.Popen([PROGRAM, *map(str, arguments)], stdout=follower, stderr=follower)
+        resize(leader, columns, rows)
+        known = {"TERM": "xterm", "LC_ALL": "C.UTF-8", "NO_COLOR": ""}
+        child = subprocess.Popen([PROGRAM, *map(str, arguments)], stdout=follower, stderr=follower, env={**os.environ, **known, **(env or {})})
         os.close(follower)
         shown = b""
         try:
             while chunk := os.read(leader, 4096):
                 shown += chunk
+                at(shown.decode(errors="ignore"), child, leader)
         except OSError:  # Linux's end of file of a terminal
             pass
         os.close(leader)
-        self.assertEqual(child.wait(), 0, shown)
+        self.assertEqual(child.wait(), code, shown)
         return shown.decode()
 
     def text(self, name="text.txt", words=20000):
@@ -72,6 +79,51 @@ class Case(unittest.TestCase):
             for i in range(words):
                 f.write(pick.choice(vocabulary) + ("." if i % 9 == 8 else "") + ("\n" if i % 17 == 16 else " "))
         return self.path(name)
+
+
+def resize(terminal, columns, rows):
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
+
+
+class Screen:
+    """What a terminal shows after these bytes: as much of one as this program asks for. Narrowed, it wraps its lines, as most do."""
+
+    def __init__(self, columns):
+        self.columns, self.lines, self.row, self.column = columns, [""], 0, 0  # lines as they were written; where in them the cursor is
+        self.cursor_shown = True
+
+    def rows(self):
+        """[(line, its first column)] of what is seen."""
+        return [(i, c) for i, line in enumerate(self.lines) for c in range(0, max(len(line), 1), self.columns)]
+
+    def feed(self, text):
+        for code, argument, kind, plain in re.findall(r"(\x1b\[([?0-9;]*)([A-Za-z]))|([^\x1b])", text):
+            if plain == "\r":
+                self.column -= self.column % self.columns
+            elif plain == "\n":
+                self.row, self.column = self.row + 1, self.column % self.columns
+                self.lines += [""] * (self.row == len(self.lines))
+            elif plain:
+                line = self.lines[self.row].ljust(self.column)
+                self.lines[self.row] = line[:self.column] + plain + line[self.column + 1:]
+                self.column += 1
+            elif kind == "A":
+                rows = self.rows()
+                here = max(i for i, (line, c) in enumerate(rows) if line == self.row and c <= self.column)
+                self.row, self.column = rows[max(0, here - int(argument))]
+            elif kind == "K":
+                self.lines[self.row] = self.lines[self.row][:self.column]
+            elif kind == "J":
+                self.lines[self.row] = self.lines[self.row][:self.column]
+                del self.lines[self.row + 1:]
+            elif kind in "hl" and argument == "?25":
+                self.cursor_shown = kind == "h"
+            elif kind != "m":
+                raise ValueError(f"a terminal code that this program should not need: {code!r}")
+        return self
+
+    def shown(self):
+        return [self.lines[i][c:c + self.columns].rstrip() for i, c in self.rows()]
 
 
 def read_json(*parts):

@@ -1,0 +1,105 @@
+"""Progress as people see it: a block that is drawn again in place on a terminal of any size, plain lines elsewhere."""
+import re
+import signal
+
+from program import TINY, TINY_TRAIN, Case, Screen, main, resize
+
+
+class Progress(Case):
+    def lab(self, *more, steps=1500, variants="softmax,softmax1"):
+        tiny = [word for word in TINY if word != "--quiet"]
+        return ["lab", "--data", self.text(), "--variants", variants, "--seeds", 1, "--steps", steps, "--out", self.path("lab"), *tiny, *more]
+
+    def frames(self, shown, columns):
+        """The screen after each frame."""
+        screen = Screen(columns)
+        frames = []
+        for part in re.findall("(?:(?!\x1b\\[\\?25h).)*\x1b\\[\\?25h", shown, re.S):
+            screen.feed(part)
+            self.assertTrue(screen.cursor_shown)
+            frames.append(screen.shown())
+        return frames
+
+    def test_a_block_is_drawn_in_place(self):
+        shown = self.on_terminal(*self.lab(), env={"NO_COLOR": "1"})
+        self.assertNotRegex(shown, "\x1b\\[[1-9][0-9]*m")
+        progress = shown.split("### ", 1)[0]
+        blocks = [frame for frame in self.frames(progress, 80) if "left" in frame[-3]]
+        self.assertGreater(len(blocks), 2)
+        for frame in blocks:
+            self.assertLessEqual(len(frame), 6, frame)  # at most one finished run and one block: nothing is left of older frames
+            title, bar, loss, speed = frame[-4:]
+            self.assertRegex(title, r"^run [12]/2  gpt2-nano softmax1? seed 1  all done in ")
+            self.assertRegex(bar, r"^\[[█▏▎▍▌▋▊▉ ]{30,}\]  +\d+%  step \d+/1500  .* left$")
+            self.assertRegex(loss, r"^loss \d\.\d{4}  [▁▂▃▄▅▆▇█]+")
+            self.assertRegex(speed, r"tokens/s")
+            self.assertLessEqual(max(map(len, frame)), 79)
+        self.assertRegex(blocks[-1][-1], r"max inf norm [\d.]+  avg kurtosis [\d.]+")
+        final = "".join(line.ljust(80) for line in Screen(80).feed(progress).shown()).split("run ")
+        for i, variant in enumerate(("softmax", "softmax1")):
+            self.assertRegex("run " + final[i + 1], rf"^run {i + 1}/2  {variant} seed 1  ppl [\d.]+  W8A8 [\d.]+  inf norm [\d.]+  kurtosis [\d.]+  ")
+        self.assertIn("| softmax1 |", shown)
+        again = self.on_terminal(*self.lab())
+        self.assertEqual(again.count("done earlier"), 2)
+
+    def test_sizes_colours_and_characters(self):
+        small = self.on_terminal("train", "--data", self.text(), "--steps", 400, "--out", self.path("a"), *TINY_TRAIN, columns=50, rows=15,
+                                 env={"LC_ALL": "C"})
+        self.assertTrue(small.isascii())
+        self.assertIn("\x1b[36m", small)
+        for frame in self.frames(small, 50):
+            self.assertLessEqual(max(map(len, frame)), 49)
+            self.assertLessEqual(len(frame), 3)
+        self.assertRegex("\n".join(frame), r"^\[[# ]+\]  100%  step 400/400  .*\nloss .*  [_.:=+*#-]+  val .*\n.*tokens/s  max inf norm ")
+        tiny = self.on_terminal("train", "--data", self.text(), "--steps", 100, "--out", self.path("b"), *TINY_TRAIN, columns=30, rows=4)
+        for frame in self.frames(tiny, 30):
+            self.assertEqual(len(frame), 1)
+            self.assertLessEqual(len(frame[0]), 29)
+        dumb = self.on_terminal("train", "--data", self.text(), "--steps", 50, "--out", self.path("c"), *TINY_TRAIN, env={"TERM": "dumb"})
+        self.assertNotIn("\x1b", dumb)
+        self.assertRegex(dumb, r"^step \d+/50  loss .* tokens/s  ETA ")
+
+    def test_a_window_that_becomes_narrower(self):
+        cuts = []
+
+        def narrow(shown, child, leader):
+            if not cuts and shown.count("\x1b[?25h") >= 3:
+                resize(leader, 45, 20)
+                cuts.append(len(shown))
+
+        shown = self.on_terminal("train", "--data", self.text(), "--steps", 3000, "--out", self.path("a"), *TINY_TRAIN, at=narrow)
+        screen = Screen(80).feed(shown[:cuts[0]])
+        self.assertEqual(len(screen.shown()), 3)
+        screen.columns = 45
+        for part in shown[cuts[0]:shown.rindex("\x1b[?25h")].split("\x1b[?25h"):
+            screen.feed(part)
+        self.assertEqual(len(screen.shown()), 3, screen.shown())  # what the narrowing wrapped is gone
+        self.assertLessEqual(max(map(len, screen.shown())), 44)
+
+    def test_stopped(self):
+        def stop(shown, child, leader):
+            if shown.count("\x1b[?25h") == 3:
+                child.send_signal(signal.SIGINT)
+
+        shown = self.on_terminal("train", "--data", self.text(), "--steps", 100000, "--out", self.path("a"), *TINY_TRAIN, code=1, at=stop)
+        screen = Screen(80).feed(shown)
+        self.assertTrue(screen.cursor_shown)
+        self.assertRegex(screen.shown()[-2], r"^ghostmax train: stopped at step \d+; the same command continues it$")
+        self.assertRegex(screen.shown()[-3], r"tokens/s")
+
+    def test_pipe_and_quiet(self):
+        done = self.run_program(*self.lab(steps=20))
+        self.assertEqual(done.returncode, 0)
+        self.assertNotRegex(done.stderr, r"[\r\x1b]")
+        lines = done.stderr.splitlines()
+        self.assertRegex(lines[0], r"^run 1/2  gpt2-nano softmax seed 1  step 1/20  all done in .*  loss .*  .*tokens/s")
+        self.assertTrue(any(re.match(r"run 2/2  softmax1 seed 1  ppl ", line) for line in lines), lines)
+        self.assertEqual(self.run_program(*self.lab("--quiet", steps=20)).stderr, "")
+
+    def test_diverged(self):
+        done = self.run_program(*self.lab("--lr", 99, "--clip", 0, "--warmup", 0, steps=200, variants="softmax"))
+        self.assertEqual(done.returncode, 3, done.stderr)
+        self.assertRegex(done.stderr, r"(?m)^run 1/1  softmax seed 1  diverged at step \d+$")
+
+
+main()
