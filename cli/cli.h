@@ -89,6 +89,11 @@ void cli_training_begin(cli_training *t); /* another run */
  * left: seconds until all of it is done. */
 void cli_training_show(cli_training *t, const char *title, const gm_train_progress *train, const char *phase, double total, double left);
 
+/* The report of the folder that a command fills, served while it does (cli_live_options: an int64_t port, below 0: not served). Says where
+ * on stderr. */
+extern const cli_option cli_live_options[];
+gm_status cli_live_start(gm_live **live, int64_t port, const char *folder, bool quiet, gm_error *err);
+
 /* Ctrl-C, SIGTERM and SIGUSR1: the first asks the running command to finish its step and save, the second ends the process.
  * Called before anything starts threads: they must not take the signals (progress.c says why). Once
  * is enough. */

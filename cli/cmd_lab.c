@@ -11,11 +11,13 @@ typedef struct lab_args {
     gm_lab_options lab;
     cli_overrides shape;
     cli_quant quant;
+    int64_t live;
 } lab_args;
 
 static void lab_defaults(void *arguments) {
     lab_args *args = arguments;
     *args = (lab_args){.lab = {.data.source = "stories", .out = "lab", .measure_sequences = 64, .sensitivity_sequences = 8}};
+    args->live = -1;
     cli_train_defaults(&args->lab.train);
     cli_quant_defaults(&args->quant);
 }
@@ -39,6 +41,7 @@ static const cli_group lab_groups[] = {{"The comparison", lab_options, 0, false}
                                        {"Training, the same for every run", cli_train_options, offsetof(lab_args, lab.train), false},
                                        {"Model dimensions that replace the presets'", NULL, offsetof(lab_args, shape), true},
                                        {"Quantization", cli_quant_options, offsetof(lab_args, quant), false},
+                                       {"Machine and output", cli_live_options, offsetof(lab_args, live), false},
                                        CLI_MACHINE,
                                        CLI_QUIET,
                                        CLI_JSON,
@@ -130,6 +133,7 @@ static int lab_run(const cli_command *command, void *arguments) {
     gm_lab_options *lab = &args->lab;
     gm_error err = {.offset = -1};
     gm_ctx *ctx = NULL;
+    gm_live *live = NULL;
     char *results = NULL, *table = NULL, line[2048] = "";
     lab_watch watch = {.view.progress.quiet = args->common.quiet, .sizes = lab->models && strchr(lab->models, ',')};
     int code = CLI_DONE;
@@ -139,8 +143,13 @@ static int lab_run(const cli_command *command, void *arguments) {
         status = cli_quant_fill(&lab->quant, &args->quant, &err);
     if (status == GM_OK)
         status = cli_context(&ctx, &args->common, &err);
-    if (gm_dist_agree(cli_ranks(), status, &err) != GM_OK)
+    if (status == GM_OK)
+        status = cli_live_start(&live, args->live, lab->out, args->common.quiet, &err);
+    if (gm_dist_agree(cli_ranks(), status, &err) != GM_OK) {
+        gm_live_stop(live);
+        gm_ctx_free(ctx);
         return cli_fail(command, &err);
+    }
     lab->overrides = args->shape.text;
     lab->command = line;
     if (lab->seeds < 1)
@@ -159,6 +168,7 @@ static int lab_run(const cli_command *command, void *arguments) {
         code = cli_fail(command, &err);
     free(results);
     free(table);
+    gm_live_stop(live);
     gm_ctx_free(ctx);
     return code;
 }

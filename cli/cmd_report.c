@@ -7,7 +7,7 @@
 typedef struct report_args {
     cli_common common;
     const char *out;
-    bool force;
+    bool force, text;
 } report_args;
 
 static void report_defaults(void *args) {
@@ -16,16 +16,45 @@ static void report_defaults(void *args) {
 
 static const cli_option report_options[] = {
     {"out", "FILE", "the page", CLI_TEXT, offsetof(report_args, out), 0, 0, "report.html in the only DIR"},
+    {"text", NULL, "draw it on stdout instead, as wide as the terminal ($COLUMNS in a pipe, else 80)", CLI_FLAG,
+     offsetof(report_args, text), 0, 0, NULL},
     {"force", NULL, "overwrite --out when it exists", CLI_FLAG, offsetof(report_args, force), 0, 0, NULL},
     {0}};
 
 static const cli_group report_groups[] = {{"Options", report_options, 0, false}, CLI_END};
+
+static int draw_text(const cli_command *command, const report_args *args) {
+    gm_text_style style = {.colors = cli_terminal_colors(STDOUT_FILENO), .unicode = cli_terminal_unicode()};
+    gm_error err = {.offset = -1};
+    const char *columns = getenv("COLUMNS");
+    int64_t width = 80;
+    int rows;
+    char *text;
+    if (isatty(STDOUT_FILENO))
+        cli_terminal_size(STDOUT_FILENO, &style.width, &rows);
+    else {
+        if (columns)
+            gm_text_int(&width, columns, 1, 1000, "COLUMNS", NULL); /* a wrong one is none */
+        style.width = (int)width;
+    }
+    if (gm_report_text((const char *const *)args->common.operands, args->common.operand_count, &style, &text, &err) != GM_OK)
+        return cli_fail(command, &err);
+    fputs(text, stdout);
+    free(text);
+    return CLI_DONE;
+}
 
 static int report_run(const cli_command *command, void *arguments) {
     report_args *args = arguments;
     gm_error err = {.offset = -1};
     char inside[1024];
     const char *path = args->out;
+    if (args->text && (args->out || args->force)) {
+        cli_error(command->name, "--text writes no page; leave out --out and --force");
+        return CLI_USAGE;
+    }
+    if (args->text)
+        return draw_text(command, args);
     if (!path && args->common.operand_count > 1) {
         cli_error(command->name, "several folders need --out FILE for their one page");
         return CLI_USAGE;
@@ -57,7 +86,7 @@ const cli_command cli_command_report = {
         "Writes a page with the verdict, the table, training curves, activations, attention maps and what quantization costs, of the\n"
         "folders of `ghostmax lab`, `train` and `measure --out`, from one machine or many, finished or not. Runs of the same data and\n"
         "recipe are compared; others stand apart, with the reason. The page needs no network and no other file. `lab`, `train` and\n"
-        "`measure --out` write one of their own.",
+        "`measure --out` write one of their own. --text draws the same numbers in a terminal.",
     .example = "ghostmax report lab book-lab audited-model --out all.html",
     .size = sizeof(report_args),
     .groups = report_groups,

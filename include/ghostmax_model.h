@@ -653,6 +653,24 @@ gm_status gm_report_json(const char *const *folders, int count, char **json, gm_
 /* The same as one self-contained HTML page. */
 gm_status gm_report_write(const char *const *folders, int count, const char *path, gm_error *err);
 
+typedef struct gm_text_style {
+    int width;    /* columns, 30 to 200: what is outside is brought inside */
+    bool colors;  /* ANSI's */
+    bool unicode; /* braille and blocks; else ASCII alone */
+} gm_text_style;
+/* The same for a terminal, from the same JSON: tables, curves, layers, heads, and perplexity against bits (*text is freed with free()). No
+ * line is wider than the style says. Control characters in files' texts are shown as "?". Errors: those of gm_report_json. Test:
+ * tests/cli/cli_text_report.py, tests/report/test_text_chart.c */
+gm_status gm_report_text(const char *const *folders, int count, const gm_text_style *style, char **text, gm_error *err);
+
+typedef struct gm_live gm_live;
+/* Serves the page and its data.json on 127.0.0.1 alone while whatever fills `folder` goes on; nothing else there is answered. *port 0: any
+ * that is free; *port becomes the one. A thread of its own, which takes no signals, reads the folder when someone asks and it has changed,
+ * at most once a second. Until there is something in it the page says so. Errors: GM_EINVAL (port), GM_EIO (the port is in use), GM_ENOMEM.
+ * *out is stopped and freed by gm_live_stop(NULL ok). Test: tests/cli/cli_live.py */
+gm_status gm_live_start(gm_live **out, const char *folder, int *port, gm_error *err);
+void gm_live_stop(gm_live *live);
+
 /* ---- speed: every part against the measured limits of this machine -------------------------------------------------------- */
 
 typedef struct gm_bench_options {

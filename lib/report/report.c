@@ -3,6 +3,7 @@
  * code only sets text. */
 #include "gather.h"
 #include "report_assets.h"
+#include "report_page.h"
 
 #include "ghostmax_model.h"
 
@@ -115,7 +116,7 @@ static void add_data(gm_text *page, const char *json) {
 }
 
 /* report.html with its {{css}}, {{d3}}, {{js}} and {{data}} filled in. */
-static void add_page(gm_text *page, const char *json) {
+void gm_report_page(gm_text *page, const char *json) {
     const struct {
         const char *marker;
         const unsigned char *bytes;
@@ -151,7 +152,7 @@ gm_status gm_report_write(const char *const *folders, int count, const char *pat
     char *json;
     gm_text page = {0};
     GM_TRY(gm_report_json(folders, count, &json, err));
-    add_page(&page, json);
+    gm_report_page(&page, json);
     free(json);
     gm_status status = page.failed ? gm_fail_memory(err, page.size) : gm_file_write(path, page.data, page.size, err);
     gm_text_free(&page);

@@ -11,7 +11,7 @@ command -v "$cc" >/dev/null || {
 # The libraries' headers are the same on every 64-bit machine; nothing else of this machine's may be seen.
 headers=$(mktemp -d)
 trap 'rm -rf "$headers"' EXIT
-for name in jansson.h jansson_config.h utf8proc.h protobuf-c png.h pngconf.h pnglibconf.h; do
+for name in jansson.h jansson_config.h utf8proc.h protobuf-c png.h pngconf.h pnglibconf.h microhttpd.h; do
     for folder in /usr/include "/usr/include/$(uname -m)-linux-gnu"; do
         [ ! -e "$folder/$name" ] || ln -sf "$folder/$name" "$headers/$name"
     done

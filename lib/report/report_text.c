@@ -1,0 +1,529 @@
+/* report_text.c -- the report for a terminal, drawn from the JSON that the page draws: both show the same numbers. */
+#include "gather.h"
+#include "text_chart.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { WIDTH_LEAST = 30, WIDTH_MOST = 200, LABEL_MOST = 120, CHART_ROWS = 10, CELL_MOST = 40, BITS_BAR_LEAST = 8 };
+
+/* What is drawn of one group: its runs by variant (and model, where there are several), in the order of their first appearance. */
+typedef struct drawing {
+    gm_text *out;
+    const gm_text_style *style;
+    const json_t *group;
+    char labels[GM_CHART_SERIES][LABEL_MOST];
+    const char *names[GM_CHART_SERIES];
+    int label_count, left_out;
+} drawing;
+
+static const json_t *runs_of(const drawing *d) {
+    return json_object_get(d->group, "runs");
+}
+
+static void label_of(char label[LABEL_MOST], const drawing *d, const json_t *item) {
+    const char *model = json_array_size(json_object_get(d->group, "models")) > 1 ? gm_gather_text(item, "model") : "";
+    snprintf(label, LABEL_MOST, "%s%s%s", model, *model ? " " : "", gm_gather_text(item, "variant"));
+}
+
+static int series_of(const drawing *d, const json_t *item) {
+    char label[LABEL_MOST];
+    label_of(label, d, item);
+    for (int i = 0; i < d->label_count; i++) {
+        if (strcmp(label, d->labels[i]) == 0)
+            return i;
+    }
+    return -1;
+}
+
+static void list_labels(drawing *d) {
+    const json_t *run;
+    size_t i;
+    json_array_foreach(runs_of(d), i, run) {
+        if (series_of(d, run) >= 0 || !*gm_gather_text(run, "variant"))
+            continue;
+        if (d->label_count == GM_CHART_SERIES) {
+            d->left_out++;
+            continue;
+        }
+        label_of(d->labels[d->label_count], d, run);
+        d->names[d->label_count] = d->labels[d->label_count];
+        d->label_count++;
+    }
+}
+
+/* Columns of a text once gm_chart_text has put it out. */
+static int width_of(const char *text) {
+    int width = 0;
+    for (; *text; text++)
+        width += (*text & 0xc0) != 0x80;
+    return width;
+}
+
+static int widest_label(const drawing *d) {
+    int width = 0;
+    for (int i = 0; i < d->label_count; i++)
+        width = GM_MAX(width, width_of(d->labels[i]));
+    return width;
+}
+
+/* The text in exactly so many columns: cut, or filled up. */
+static void put_cut(const drawing *d, const char *text, int columns) {
+    char part[4 * LABEL_MOST];
+    int width = 0;
+    size_t n = 0;
+    while (text[n] && n + 4 < sizeof part && (width < columns || (text[n] & 0xc0) == 0x80)) {
+        width += (text[n] & 0xc0) != 0x80;
+        part[n] = text[n];
+        n++;
+    }
+    part[n] = 0;
+    gm_chart_text(d->out, d->style, part, NULL);
+    gm_text_add(d->out, "%*s", columns - width, "");
+}
+
+static void heading(const drawing *d, const char *text, const char *more) {
+    gm_text line = {0};
+    gm_text_add(&line, "%s%s", text, more);
+    gm_chart_bold(d->out, d->style, true);
+    gm_chart_wrap(d->out, d->style, line.data ? line.data : "", 2);
+    gm_chart_bold(d->out, d->style, false);
+    gm_text_free(&line);
+}
+
+/* ---- the table ------------------------------------------------------------------------------------------------------------------------
+ */
+
+static void add_spread(char dst[CELL_MOST], const json_t *spread, const gm_text_style *style) {
+    double mean = gm_gather_number(spread, "mean"), std = gm_gather_number(spread, "std");
+    char number[16], around[16];
+    if (!(std > 0) || !isfinite(mean) || fabs(mean) >= 9999.5 || std < 1e-6) {
+        gm_chart_number(number, mean);
+        gm_chart_number(around, std);
+        snprintf(dst, CELL_MOST, std > 0 ? "%s %s %s" : "%s", number, style->unicode ? "±" : "+-", around);
+        return;
+    }
+    int decimals = 1 - (int)floor(log10(std)); /* two digits of what is uncertain */
+    decimals = GM_MAX(decimals, 0);
+    snprintf(dst, CELL_MOST, "%.*f %s %.*f", decimals, mean, style->unicode ? "±" : "+-", decimals, std);
+}
+
+static bool has_metric(const json_t *rows, const char *name) {
+    const json_t *row;
+    size_t i;
+    json_array_foreach(rows, i, row) {
+        if (isfinite(gm_gather_number(json_object_get(row, name), "mean")))
+            return true;
+    }
+    return false;
+}
+
+/* The row with the best mean, -1: none, or there is nothing to compare. */
+static int best_row(const json_t *rows, const char *name, double better) {
+    const json_t *row;
+    size_t i;
+    int best = -1, finite = 0;
+    double at = 0;
+    json_array_foreach(rows, i, row) {
+        double mean = gm_gather_number(json_object_get(row, name), "mean");
+        finite += isfinite(mean);
+        if (isfinite(mean) && better != 0 && (best < 0 || (mean - at) * better > 0)) {
+            best = (int)i;
+            at = mean;
+        }
+    }
+    return finite > 1 ? best : -1;
+}
+
+static int column_width(const drawing *d, const json_t *rows, const json_t *metric) {
+    const char *name = gm_gather_text(metric, "name");
+    int width = width_of(gm_gather_text(metric, "title"));
+    const json_t *row;
+    size_t i;
+    json_array_foreach(rows, i, row) {
+        char cell[CELL_MOST];
+        add_spread(cell, json_object_get(row, name), d->style);
+        width = GM_MAX(width, width_of(cell) + 1);
+    }
+    return width;
+}
+
+static void put_column_block(const drawing *d, const json_t *rows, const json_t *const *metrics, const int *widths, int count, int first) {
+    const json_t *row;
+    size_t i;
+    put_cut(d, "", first);
+    for (int m = 0; m < count; m++)
+        gm_text_add(d->out, "  %*s", widths[m], gm_gather_text(metrics[m], "title"));
+    gm_text_add(d->out, "\n");
+    json_array_foreach(rows, i, row) {
+        char label[LABEL_MOST];
+        label_of(label, d, row);
+        gm_chart_color(d->out, d->style, series_of(d, row));
+        put_cut(d, label, first);
+        gm_chart_color(d->out, d->style, -1);
+        for (int m = 0; m < count; m++) {
+            const char *name = gm_gather_text(metrics[m], "name");
+            bool best = best_row(rows, name, gm_gather_number(metrics[m], "better")) == (int)i;
+            char cell[CELL_MOST];
+            add_spread(cell, json_object_get(row, name), d->style);
+            gm_text_add(d->out, "  %*s", widths[m] - width_of(cell) - 1, "");
+            gm_chart_bold(d->out, d->style, best);
+            gm_text_add(d->out, "%s%s", cell, best ? "*" : " ");
+            gm_chart_bold(d->out, d->style, false);
+        }
+        gm_text_add(d->out, "%s\n", json_object_get(row, "diverged") ? "  diverged" : "");
+    }
+    gm_text_add(d->out, "\n");
+}
+
+static void put_table(const drawing *d) {
+    enum { AT_ONCE = 32 };
+    const json_t *rows = json_object_get(d->group, "rows"), *metric, *columns[AT_ONCE];
+    int widths[AT_ONCE], count = 0, first = GM_MIN(GM_MAX(widest_label(d), 8), d->style->width / 2), used = first;
+    size_t i;
+    if (json_array_size(rows) == 0)
+        return;
+    heading(d, "Results", ", mean and standard deviation over seeds; * is the best of a column");
+    json_array_foreach(json_object_get(d->group, "metrics"), i, metric) {
+        if (gm_gather_number(metric, "tables") == 0 || !has_metric(rows, gm_gather_text(metric, "name")))
+            continue;
+        int width = column_width(d, rows, metric);
+        if (count == AT_ONCE || (count > 0 && used + 2 + width > d->style->width)) {
+            put_column_block(d, rows, columns, widths, count, first);
+            count = 0;
+            used = first;
+        }
+        columns[count] = metric;
+        widths[count++] = width;
+        used += 2 + width;
+    }
+    if (count)
+        put_column_block(d, rows, columns, widths, count, first);
+}
+
+/* ---- curves ---------------------------------------------------------------------------------------------------------------------------
+ */
+
+static double *numbers_of(const json_t *list) {
+    double *x = malloc((json_array_size(list) + 1) * sizeof *x);
+    const json_t *value;
+    size_t i;
+    json_array_foreach(list, i, value) {
+        if (x)
+            x[i] = json_is_number(value) ? json_number_value(value) : NAN;
+    }
+    return x;
+}
+
+static void put_curves(const drawing *d, const char *field, const char *title) {
+    const json_t *runs = runs_of(d), *run;
+    size_t i;
+    int count = 0;
+    gm_chart_line *lines = calloc(json_array_size(runs) + 1, sizeof *lines);
+    json_array_foreach(runs, i, run) {
+        const json_t *curve = json_object_get(json_object_get(run, "log"), field), *values = json_array_get(curve, 1);
+        int series = series_of(d, run);
+        if (!lines || series < 0 || json_array_size(values) == 0)
+            continue;
+        lines[count] = (gm_chart_line){.series = series,
+                                       .x = numbers_of(json_array_get(curve, 0)),
+                                       .y = numbers_of(values),
+                                       .count = (int)GM_MIN(json_array_size(values), json_array_size(json_array_get(curve, 0)))};
+        if (!lines[count].x || !lines[count].y)
+            d->out->failed = true;
+        count++;
+    }
+    if (count && !d->out->failed)
+        gm_chart_lines(d->out, d->style, title, "step", lines, count, d->names, d->label_count, CHART_ROWS);
+    for (int k = 0; k < count; k++) {
+        free((void *)lines[k].x);
+        free((void *)lines[k].y);
+    }
+    free(lines);
+}
+
+/* ---- layers and heads -----------------------------------------------------------------------------------------------------------------
+ */
+
+/* The first run of a label that was measured. */
+static const json_t *measured_of(const drawing *d, int label) {
+    const json_t *run;
+    size_t i;
+    json_array_foreach(runs_of(d), i, run) {
+        const json_t *measured = json_object_get(run, "measure");
+        if (measured && series_of(d, run) == label)
+            return measured;
+    }
+    return NULL;
+}
+
+/* `field` of the block outputs by layer; returns how many layers there are. */
+static int by_layer(const json_t *measured, const char *field, double *values, int capacity) {
+    const json_t *tensors = json_object_get(measured, "tensors"), *layer;
+    size_t i;
+    int count = 0;
+    json_array_foreach(json_object_get(tensors, "layer"), i, layer) {
+        const char *site = json_string_value(json_array_get(json_object_get(tensors, "site"), i));
+        const json_t *value = json_array_get(json_object_get(tensors, field), i);
+        int64_t l = json_integer_value(layer);
+        if (!site || strcmp(site, "block") != 0 || l < 0 || l >= capacity)
+            continue;
+        values[l] = json_is_number(value) ? json_number_value(value) : NAN;
+        count = GM_MAX(count, (int)l + 1);
+    }
+    return count;
+}
+
+static void put_layers(const drawing *d, const char *field, const char *title) {
+    enum { LAYERS = 256, CELL = 10 };
+    double largest = 0, values[LAYERS];
+    int layers = 0, first = GM_MIN(GM_MAX(widest_label(d), 8), d->style->width / 2);
+    for (int s = 0; s < d->label_count; s++) {
+        int n = by_layer(measured_of(d, s), field, values, LAYERS);
+        layers = GM_MAX(layers, n);
+        for (int l = 0; l < n; l++)
+            largest = values[l] > largest ? values[l] : largest;
+    }
+    int at_once = GM_MAX((d->style->width - first) / CELL, 1);
+    if (layers)
+        heading(d, title, ", by block; shaded against the largest; first measured seed");
+    for (int from = 0; from < layers; from += at_once) {
+        int to = GM_MIN(from + at_once, layers);
+        put_cut(d, "", first);
+        for (int l = from; l < to; l++)
+            gm_text_add(d->out, "%*d", CELL, l);
+        gm_text_add(d->out, "\n");
+        for (int s = 0; s < d->label_count; s++) {
+            int n = by_layer(measured_of(d, s), field, values, LAYERS);
+            if (n == 0)
+                continue;
+            gm_chart_color(d->out, d->style, s);
+            put_cut(d, d->labels[s], first);
+            gm_chart_color(d->out, d->style, -1);
+            for (int l = from; l < GM_MIN(to, n); l++) {
+                char number[16];
+                int width = gm_chart_number(number, values[l]);
+                gm_text_add(d->out, "%*s", GM_MAX(CELL - 3 - width, 0), "");
+                gm_chart_cell(d->out, d->style, values[l] / largest);
+                gm_text_add(d->out, " %s", number);
+            }
+            gm_text_add(d->out, "\n");
+        }
+        gm_text_add(d->out, "\n");
+    }
+}
+
+typedef struct head_grid {
+    const json_t *layers, *heads, *mass; /* columns of the measurement */
+    int rows, columns, width;
+} head_grid;
+
+static head_grid grid_of(const drawing *d, int label) {
+    const json_t *heads = json_object_get(measured_of(d, label), "heads");
+    head_grid g = {json_object_get(heads, "layer"), json_object_get(heads, "head"), json_object_get(heads, "sink_mass"), 0, 0, 0};
+    for (size_t i = 0; i < json_array_size(g.mass); i++) {
+        g.rows = GM_MAX(g.rows, (int)json_integer_value(json_array_get(g.layers, i)) + 1);
+        g.columns = GM_MAX(g.columns, (int)json_integer_value(json_array_get(g.heads, i)) + 1);
+    }
+    g.width = g.rows ? GM_MAX(2 * g.columns, GM_MIN(width_of(d->labels[label]), 24)) : 0;
+    return g;
+}
+
+static void put_grid_row(const drawing *d, const head_grid *g, int row) {
+    int column = 0;
+    for (size_t i = 0; i < json_array_size(g->mass); i++) {
+        const json_t *mass = json_array_get(g->mass, i);
+        if (json_integer_value(json_array_get(g->layers, i)) != row)
+            continue;
+        gm_chart_cell(d->out, d->style, json_is_number(mass) ? json_number_value(mass) : NAN);
+        column += 2;
+    }
+    gm_text_add(d->out, "%*s", g->width - column, "");
+}
+
+/* Side by side as many as fit. */
+static void put_sinks(const drawing *d) {
+    bool begun = false;
+    for (int from = 0, to; from < d->label_count; from = to) {
+        head_grid grids[GM_CHART_SERIES];
+        int used = 3, rows = 0;
+        for (to = from; to < d->label_count; to++) {
+            grids[to] = grid_of(d, to);
+            if (to > from && used + 2 + grids[to].width > d->style->width)
+                break;
+            used += grids[to].width ? 2 + grids[to].width : 0;
+            rows = GM_MAX(rows, grids[to].rows);
+        }
+        if (rows == 0)
+            continue;
+        if (!begun)
+            heading(d, "Attention on the first token",
+                    d->style->unicode ? ", blocks down, heads across: ·· below 5%, ░░ 25%, ▒▒ 50%, ▓▓ 75%, ██"
+                                      : ", blocks down, heads across: .. below 5%, -- 25%, ++ 50%, ** 75%, ##");
+        begun = true;
+        gm_text_add(d->out, "   ");
+        for (int s = from; s < to; s++) {
+            if (!grids[s].width)
+                continue;
+            gm_text_add(d->out, "  ");
+            gm_chart_color(d->out, d->style, s);
+            put_cut(d, d->labels[s], grids[s].width);
+            gm_chart_color(d->out, d->style, -1);
+        }
+        gm_text_add(d->out, "\n");
+        for (int r = 0; r < rows; r++) {
+            gm_text_add(d->out, "%3d", r);
+            for (int s = from; s < to; s++) {
+                if (!grids[s].width)
+                    continue;
+                gm_text_add(d->out, "  ");
+                if (r < grids[s].rows)
+                    put_grid_row(d, &grids[s], r);
+                else
+                    gm_text_add(d->out, "%*s", grids[s].width, "");
+            }
+            gm_text_add(d->out, "\n");
+        }
+        gm_text_add(d->out, "\n");
+    }
+}
+
+/* ---- perplexity against bits ----------------------------------------------------------------------------------------------------------
+ */
+
+static double mean_of(const json_t *row, const char *name) {
+    return gm_gather_number(json_object_get(row, name), "mean");
+}
+
+static void ppl_name(char dst[48], const drawing *d, int precision) {
+    const json_t *precisions = json_object_get(d->group, "precisions");
+    const char *name = precision < 0 ? NULL : json_string_value(json_array_get(precisions, (size_t)precision));
+    snprintf(dst, 48, "%.40s%sppl", name ? name : "", precision < 0 ? "" : "_");
+}
+
+static void put_bits(const drawing *d) {
+    const json_t *rows = json_object_get(d->group, "rows"), *row;
+    const int precisions = (int)json_array_size(json_object_get(d->group, "precisions"));
+    double least = INFINITY, greatest = -INFINITY;
+    char name[48];
+    size_t i;
+    json_array_foreach(rows, i, row) {
+        for (int p = -1; p < precisions; p++) {
+            ppl_name(name, d, p);
+            least = fmin(least, mean_of(row, name));
+            greatest = fmax(greatest, mean_of(row, name));
+        }
+    }
+    if (precisions == 0 || !isfinite(least))
+        return;
+    int first = GM_MIN(GM_MAX(widest_label(d), 8), d->style->width / 2), room = d->style->width - first - 18;
+    char number[16], about[64];
+    gm_chart_number(number, least);
+    snprintf(about, sizeof about, " against bits; bars begin at the least, %s", number);
+    heading(d, "Perplexity", about);
+    json_array_foreach(rows, i, row) {
+        char label[LABEL_MOST];
+        label_of(label, d, row);
+        for (int p = -1; p < precisions; p++) {
+            ppl_name(name, d, p);
+            gm_chart_color(d->out, d->style, series_of(d, row));
+            put_cut(d, p < 0 ? label : "", first);
+            gm_chart_color(d->out, d->style, -1);
+            gm_chart_number(number, mean_of(row, name));
+            gm_text_add(d->out, "  ");
+            put_cut(d, p < 0 ? "f32" : json_string_value(json_array_get(json_object_get(d->group, "precisions"), (size_t)p)), 6);
+            gm_text_add(d->out, " %8s ", number);
+            if (greatest > least && room >= BITS_BAR_LEAST)
+                gm_chart_bar(d->out, d->style, (mean_of(row, name) - least) / (greatest - least), room, series_of(d, row));
+            gm_text_add(d->out, "\n");
+        }
+    }
+    gm_text_add(d->out, "\n");
+}
+
+/* ---- the whole ------------------------------------------------------------------------------------------------------------------------
+ */
+
+static void put_lines(const drawing *d, const json_t *list, const char *bullet) {
+    const json_t *line;
+    size_t i;
+    json_array_foreach(list, i, line) {
+        gm_text text = {0};
+        gm_text_add(&text, "%s%s", bullet, json_string_value(line) ? json_string_value(line) : "");
+        gm_chart_wrap(d->out, d->style, text.data ? text.data : "", 2);
+        gm_text_free(&text);
+    }
+    if (json_array_size(list))
+        gm_text_add(d->out, "\n");
+}
+
+static void put_group(drawing *d) {
+    static const char *const facts[] = {"steps", "batch", "context", "lr"};
+    const json_t *config = json_object_get(d->group, "config");
+    gm_text what = {0};
+    list_labels(d);
+    gm_text_add(&what, "%.200s", gm_gather_text(config, "data"));
+    for (int i = 0; i < GM_COUNT(facts); i++) {
+        double x = gm_gather_number(config, facts[i]);
+        if (isfinite(x))
+            gm_text_add(&what, ", %s %.6g", facts[i], x);
+    }
+    gm_chart_wrap(d->out, d->style, what.data ? what.data : "", 2);
+    gm_text_free(&what);
+    if (*gm_gather_text(d->group, "apart")) {
+        gm_text_add(&what, "Apart from the first group: %.300s", gm_gather_text(d->group, "apart"));
+        gm_chart_wrap(d->out, d->style, what.data ? what.data : "", 2);
+        gm_text_free(&what);
+    }
+    gm_text_add(d->out, "\n");
+    put_table(d);
+    put_lines(d, json_object_get(d->group, "verdict"), "- ");
+    put_curves(d, "loss", "Training loss");
+    put_curves(d, "val_loss", "Validation loss");
+    put_curves(d, "max_inf_norm", "Max inf norm while training");
+    put_curves(d, "avg_kurtosis", "Average kurtosis while training");
+    put_layers(d, "inf_norm", "Inf norm");
+    put_layers(d, "kurtosis", "Kurtosis");
+    put_sinks(d);
+    put_bits(d);
+    if (d->left_out)
+        gm_text_add(d->out, "%d more runs are in the table only: a chart shows %d variants.\n", d->left_out, GM_CHART_SERIES);
+}
+
+gm_status gm_report_text(const char *const *folders, int count, const gm_text_style *style, char **text, gm_error *err) {
+    char *json;
+    *text = NULL;
+    GM_TRY(gm_report_json(folders, count, &json, err));
+    json_t *data = json_loads(json, 0, NULL);
+    free(json);
+    gm_text out = {0};
+    gm_text_style fitting = *style;
+    fitting.width = GM_MIN(GM_MAX(style->width, WIDTH_LEAST), WIDTH_MOST);
+    const json_t *groups = json_object_get(data, "groups"), *source;
+    drawing *d = calloc(1, sizeof *d);
+    size_t i;
+    if (data && d) {
+        *d = (drawing){.out = &out, .style = &fitting};
+        json_array_foreach(json_object_get(data, "sources"), i, source) {
+            gm_text line = {0};
+            gm_text_add(&line, "%s (%s)", gm_gather_text(source, "folder"), gm_gather_text(source, "kind"));
+            gm_chart_wrap(&out, &fitting, line.data ? line.data : "", 2);
+            gm_text_free(&line);
+        }
+        put_lines(d, json_object_get(data, "notes"), "Note: ");
+        for (i = 0; i < json_array_size(groups); i++) {
+            *d = (drawing){.out = &out, .style = &fitting, .group = json_array_get(groups, i)};
+            put_group(d);
+        }
+    }
+    gm_status status = data && d && !out.failed && out.data ? GM_OK : gm_fail_memory(err, out.size);
+    if (status == GM_OK)
+        *text = strdup(out.data);
+    if (status == GM_OK && !*text)
+        status = gm_fail_memory(err, out.size);
+    gm_text_free(&out);
+    free(d);
+    json_decref(data);
+    return status;
+}
