@@ -1,0 +1,48 @@
+"""report --text: the report's numbers in a terminal."""
+import json
+import re
+
+from program import TINY, TINY_TRAIN, Case, main, read_json
+
+
+class TextReport(Case):
+    def lab(self, variants, *more, steps=40, seeds=2):
+        self.ok("lab", "--data", self.text(), "--variants", variants, "--seeds", seeds, "--steps", steps, "--out", self.path("lab"),
+                "--sensitivity-sequences", 0, *TINY, *more)
+        return self.path("lab")
+
+    def draw(self, folder, columns=80, **env):
+        return self.ok("report", "--text", folder, env={"COLUMNS": str(columns), "LC_ALL": "C.UTF-8", **env})
+
+    def test_a_lab(self):
+        lab = self.lab("softmax,softmax1")
+        shown = self.draw(lab)
+        self.assertNotIn("\x1b", shown)
+        for title in ("Results", "Training loss", "Validation loss", "Max inf norm while training", "Average kurtosis while training", "Inf norm",
+                      "Kurtosis", "Attention on the first token", "Perplexity"):
+            self.assertRegex(shown, rf"(?m)^{title}")
+        for row in read_json(lab, "results.json")["rows"]:
+            found = re.search(rf"(?m)^{row['variant']} +[\d.]+ ± [\d.]+[* ]  +([\d.]+) ± ", shown)
+            self.assertAlmostEqual(float(found[1]), row["ppl"]["mean"], delta=0.01 * row["ppl"]["mean"])
+        for columns in (50, 80, 132, 200):
+            self.assertLessEqual(max(map(len, self.draw(lab, columns).splitlines())), columns)
+        self.assertTrue(self.draw(lab, LC_ALL="C").isascii())
+        self.assertIn("\x1b[34m", self.on_terminal("report", "--text", lab, columns=70))
+        self.assertNotIn("\x1b", self.on_terminal("report", "--text", lab, env={"NO_COLOR": "1"}))
+
+    def test_odd_folders(self):
+        self.ok("train", "--data", self.text(), "--steps", 1, "--out", self.path("one"), *TINY_TRAIN, "--quiet")
+        self.assertIn("Training loss", self.draw(self.path("one")))
+        with open(self.path("one", "metrics.jsonl"), "a") as f:  # a step without a number, and a line that is being written
+            f.write(json.dumps({"step": 2, "loss": None}) + "\n" + '{"step": 3, "lo')
+        self.assertIn("Training loss", self.draw(self.path("one")))
+        self.fails(1, ["nowhere"], "report", "--text", self.path("nowhere"))
+        self.fails(2, ["--text"], "report", "--text", "--out", self.path("x"), self.path("one"))
+
+    def test_fifty_variants(self):
+        shown = self.draw(self.lab(",".join(f"clipped:alpha={i}" for i in range(1, 51)), "--no-ablations", steps=2, seeds=1))
+        self.assertGreater(len(re.findall(r"(?m)^clipped:alpha=49 ", shown)), 1)
+        self.assertRegex(shown, r"and \d+ more")
+
+
+main()
