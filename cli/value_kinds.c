@@ -28,6 +28,7 @@ static const char *isa_name(int index) {
 
 static const cli_kind kinds[] = {
     {"N", "a whole number", CLI_NO_PATHS, NULL},
+    {"PORT", "a port of this machine, 0 to 65535", CLI_NO_PATHS, NULL},
     {"X", "a number", CLI_NO_PATHS, NULL},
     {"TEXT", "any text", CLI_NO_PATHS, NULL},
     {"SIZE", "bytes: 5GB, 500MB, 64KB or a number", CLI_NO_PATHS, NULL},
