@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """A terminal's screen as an SVG picture, for the README: text with colour codes on standard input, as `tmux capture-pane -e -p` gives it.
-Usage: tools/terminal_svg.py TITLE [COLUMNS] <screen.txt >picture.svg    (docs/report.md has the commands that made ours)"""
+Usage: tools/terminal_svg.py TITLE [COLUMNS] <screen.txt >picture.svg    (docs/watching.md has the commands that made ours)"""
 import re
 import sys
 from xml.sax.saxutils import escape
@@ -37,7 +37,7 @@ def main():
     print(f'<rect width="100%" height="100%" rx="8" fill="#1e2127"/><path d="M0 {BAR}h{width}" stroke="#333842"/>')
     for i, color in enumerate(("#e06c75", "#e5c07b", "#98c379")):
         print(f'<circle cx="{18 + 18 * i}" cy="{BAR / 2}" r="5" fill="{color}"/>')
-    print(f'<g font-family="DejaVu Sans Mono,Menlo,Consolas,ui-monospace,monospace" font-size="{SIZE}" fill="#d7dae0" xml:space="preserve">')
+    print(f'<g font-family="DejaVu Sans Mono,Menlo,Consolas,ui-monospace,monospace" font-size="{SIZE}" fill="#d7dae0">')
     print(f'<text x="{width / 2}" y="{BAR / 2 + 5}" text-anchor="middle" fill="#7f848e">{escape(sys.argv[1])}</text>')
     for row, line in enumerate(lines):
         y = BAR + MARGIN + row * HEIGHT + SIZE
@@ -45,7 +45,7 @@ def main():
             if not text.strip():
                 continue
             lead = len(text) - len(text.lstrip())
-            text = text.strip()
+            text = text.strip().replace(" ", "\u00a0")  # browsers fold spaces, and then stretch what is left
             x, length = MARGIN + (column + lead) * WIDTH, len(text) * WIDTH
             style = (f' fill="{COLORS[color]}"' if color else "") + (' font-weight="bold"' if bold else "")
             print(f'<text x="{x:.1f}" y="{y}" textLength="{length:.1f}" lengthAdjust="spacingAndGlyphs"{style}>{escape(text)}</text>')
