@@ -234,11 +234,12 @@ gm_status gm_variant_parse(gm_variant *out, const char *spec, gm_error *err) {
     return GM_OK;
 }
 
-/* The shortest decimal that reads back as the same double. */
+/* The shortest decimal that reads back as the same double; with an exponent only where people would write one: 50, not 5e+01. */
 static void format_real(char dst[32], double value) {
+    const bool plain = fabs(value) >= 1e-4 && fabs(value) < 1e15;
     for (int digits = 1; digits <= 17; digits++) {
         snprintf(dst, 32, "%.*g", digits, value);
-        if (strtod(dst, NULL) == value)
+        if (strtod(dst, NULL) == value && !(plain && strchr(dst, 'e')))
             return;
     }
 }
