@@ -20,6 +20,7 @@ except ImportError:
     if sys.executable != "/usr/bin/python3" and os.path.exists("/usr/bin/python3"):  # Debian's module belongs to Debian's Python
         os.execv("/usr/bin/python3", ["/usr/bin/python3", "-B", *sys.argv])
     sys.exit("test-report: python3-selenium is missing; install the packages of the group report in tools/packages.txt")
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
@@ -100,8 +101,20 @@ class Browser(unittest.TestCase):
         return self.js("const t = document.querySelector('.tip'); return t && !t.hidden ? t.innerText : ''")
 
     def hover(self, element, dx=0, dy=0):
-        self.js("arguments[0].scrollIntoView({block: 'center'})", element)
-        ActionChains(self.driver).move_to_element_with_offset(element, dx, dy).perform()
+        """The tooltip over an element, or over what a function finds: a chart that is being drawn anew is another element a moment later."""
+        find = element if callable(element) else lambda: element
+        for _ in range(20):
+            try:
+                node = find()
+                self.js("arguments[0].scrollIntoView({block: 'center'})", node)
+                # From beside: a pointer that is there already does not move, and nothing is told.
+                ActionChains(self.driver).move_to_element_with_offset(node, dx + 2, dy + 2).move_to_element_with_offset(node, dx, dy).perform()
+            except StaleElementReferenceException:
+                if node is element:
+                    raise
+            if self.tip():
+                break
+            time.sleep(0.1)
         return self.tip()
 
     def shot(self, name, clip=None):
@@ -186,7 +199,7 @@ class Browser(unittest.TestCase):
         self.assertRegex(self.hover(self.chart("attention-0-b").find_element(By.CSS_SELECTOR, "rect.hover"), -30, 40), r"query \d+[\s\S]*to nothing")
         for form in ("spikes", "heat", "3-D"):
             self.js("Array.from(document.querySelectorAll('.switcher button')).find(b => b.textContent === arguments[0]).click()", form)
-            text = self.hover(self.chart("activations-0-a").find_element(By.CSS_SELECTOR, "rect.hover"), 12, 30)
+            text = self.hover(lambda: self.chart("activations-0-a").find_element(By.CSS_SELECTOR, "rect.hover"), 12, 30)
             self.assertRegex(text, r"token \d+[\s\S]*dimension[\s\S]*x ≈")
             self.assertEqual(len(self.driver.find_elements(By.CSS_SELECTOR, ".tokens .lit")), 1)
             self.shot("activations-" + form, self.js("const b = document.querySelector('.charts.two').getBoundingClientRect(); return {x: b.x, y: b.y + scrollY, width: b.width, height: 500}"))
@@ -252,7 +265,7 @@ class Browser(unittest.TestCase):
             self.press(f'figure[data-chart="train-0-val_loss"] .foot button:nth-child({kind})')
         wanted = [os.path.join(self.downloads, "train-0-val_loss." + kind) for kind in ("csv", "svg")]
         limit = time.time() + 10
-        while not all(map(os.path.exists, wanted)) and time.time() < limit:
+        while not all(os.path.exists(w) and os.path.getsize(w) for w in wanted) and time.time() < limit:
             time.sleep(0.05)
         with open(wanted[0]) as f:
             lines = f.read().splitlines()
