@@ -87,8 +87,10 @@ static int measure_run(const cli_command *command, void *arguments) {
     args->measure.user = &progress;
     status = gm_measure_model(loaded.model, loaded.data, &args->measure, &text, &err);
     cli_progress_end();
+    char line[2048] = "";
+    cli_command_line(line, sizeof line);
     if (status == GM_OK && writes)
-        status = gm_measure_write(text, args->out, args->force, &err);
+        status = gm_measure_write(loaded.ctx, text, args->out, line, args->force, &err);
     if (status == GM_OK && writes)
         status = gm_sample_write(loaded.model, loaded.data, args->out, &err);
     if (status == GM_OK && writes)

@@ -1,4 +1,5 @@
 /* measure_files.c -- a measurement as files: measure.json with its checksum, and its tables as .csv for whoever draws from them. */
+#include "made.h"
 #include "store.h"
 
 #include "ghostmax_model.h"
@@ -131,7 +132,7 @@ gm_status gm_measure_check_folder(const char *folder, bool force, gm_error *err)
     return GM_OK;
 }
 
-gm_status gm_measure_write(const char *json, const char *folder, bool force, gm_error *err) {
+gm_status gm_measure_write(const gm_ctx *ctx, const char *json, const char *folder, const char *command, bool force, gm_error *err) {
     char path[1024];
     json_t *root = json_loads(json, JSON_REJECT_DUPLICATES, NULL);
     const char *schema = json_string_value(json_object_get(root, "schema"));
@@ -148,6 +149,8 @@ gm_status gm_measure_write(const char *json, const char *folder, bool force, gm_
         status = write_tables(root, folder, err);
     if (status == GM_OK)
         status = gm_path_join(path, sizeof path, folder, "measure.json", err);
+    if (status == GM_OK)
+        json_object_set_new(root, "made", gm_made_json(ctx, command));
     if (status == GM_OK)
         status = gm_store_write(root, path, err); /* last: where it stands, the tables do */
     json_decref(root);

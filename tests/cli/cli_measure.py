@@ -50,6 +50,9 @@ class Measure(Case):
         shown = json.loads(self.measure(model, "--data", data, "--sequences", 4, "--json", "--out", out))
         stored = read_json(out, "measure.json")
         self.assertRegex(stored.pop("checksum"), "^[0-9a-f]{16}$")
+        made = stored.pop("made")  # what a report says of where it comes from
+        self.assertIn("measure", made["command"])
+        self.assertTrue(made["machine"]["isa"] and made["time"] and made["version"])
         self.assertEqual(stored, shown)
         for table in TABLES:
             with open(os.path.join(out, table + ".csv"), newline="") as f:
