@@ -446,6 +446,7 @@ static const struct {
     const char *name, *why;
 } refused_types[] =
     {
+        {GM_QUANTIZED_TYPE, "it is quantized already; give the f32 model that it was made from"},
         {"bert", "it is an encoder"},
         {"roberta", "it is an encoder"},
         {"vit", "it is an encoder"},

@@ -5,6 +5,10 @@
 #include "base.h"
 #include "ghostmax_model.h"
 
+/* The model_type of a quantized model's folder (quantized_file.c writes it): its weights are integers, which only the quantized model
+ * reads. */
+#define GM_QUANTIZED_TYPE "ghostmax_quantized"
+
 /* gm_config_file_write -- atomically. model_type and architectures are the stock ones only where the stock architecture computes exactly
  * this model with plain softmax; else model_type is ghostmax_<family>, with the variant under "attention". What the family's own keys
  * cannot say stands under "ghostmax". cfg is a checked one (gm_model_config_check); dtype is the weights'. */

@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char model_type[] = "ghostmax_quantized";
 static const char checksums_key[] = "ghostmax.checksums";
 
 /* ---- which tensors there are, for both directions */
@@ -197,7 +196,7 @@ static gm_status write_config(const gm_quantized *q, const char *path, gm_error 
     char *model_text = gm_config_json(&q->plan.model->cfg, GM_DTYPE_F32);
     json_t *model = model_text ? json_loads(model_text, 0, NULL) : NULL;
     free(model_text);
-    json_t *root = json_pack("{s:[s], s:s, s:o, s:o}", "architectures", "GhostmaxQuantizedForCausalLM", "model_type", model_type,
+    json_t *root = json_pack("{s:[s], s:s, s:o, s:o}", "architectures", "GhostmaxQuantizedForCausalLM", "model_type", GM_QUANTIZED_TYPE,
                              "quantizer", gm_quant_options_to_json(&q->plan.options), "model", model);
     char *text = root ? gm_json_text(root) : NULL;
     json_decref(root);
@@ -222,7 +221,7 @@ static gm_status put(const gm_quantized *q, const gm_folder *f, gm_error *err) {
         status = gm_fail_memory(err, (size_t)m->param_elements);
         goto done;
     }
-    const char *metadata[] = {"format", model_type, checksums_key, checksums, NULL};
+    const char *metadata[] = {"format", GM_QUANTIZED_TYPE, checksums_key, checksums, NULL};
     GM_TRY_GOTO(write_config(q, config_path, err));
     GM_TRY_GOTO(gm_safetensors_write(weights_path, s.tensors, s.count, metadata, err));
 done:
@@ -270,7 +269,7 @@ bool gm_quantized_is(const char *folder) {
         read_json(&root, path, NULL) != GM_OK)
         return false;
     const char *type = json_string_value(json_object_get(root, "model_type"));
-    bool is = type && strcmp(type, model_type) == 0;
+    bool is = type && strcmp(type, GM_QUANTIZED_TYPE) == 0;
     json_decref(root);
     return is;
 }

@@ -92,6 +92,7 @@ class Quantize(Case):
         self.quantize()
         before = tree(out)
         self.fails(1, ["--force"], *run, "--quiet")
+        self.fails(1, ["quantized already"], "convert", out, "--to", "gguf", "--out", self.path("g.gguf"))
         self.fails(1, ["quantized already"], "quantize", out, "--data", self.data, "--out", self.path("twice"))
         self.assertEqual(tree(out), before)
         with open(os.path.join(out, "model.safetensors"), "r+b") as f:

@@ -1,10 +1,5 @@
 /* Metrics of hand-made tensors: values worked out on paper, and an oracle that keeps everything and loops over it in long double. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
+#include "fixture.h"
 
 #include "ghostmax_model.h"
 #include "metrics.h"
@@ -12,8 +7,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-static gm_ctx *ctx;
 
 static void assert_near(double got, double want, double tolerance, int line) {
     if (!(fabs(got - want) <= tolerance * fmax(1.0, fabs(want))))
@@ -616,17 +609,6 @@ static void test_largest(void **state) {
     gm_largest_free(&rest);
 }
 
-static int setup(void **state) {
-    (void)state;
-    return gm_ctx_create(&ctx, NULL, NULL);
-}
-
-static int teardown(void **state) {
-    (void)state;
-    gm_ctx_free(ctx);
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_inf_norm),
@@ -652,5 +634,5 @@ int main(void) {
         cmocka_unit_test(test_dim_stats),
         cmocka_unit_test(test_largest),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, open_context, close_all);
 }

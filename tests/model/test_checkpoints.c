@@ -7,10 +7,11 @@
 
 #include <unistd.h>
 
+#include "fixture.h"
+
 static const char folder[] = "test_checkpoints.tmp";
 static const char config_path[] = "test_checkpoints.tmp/config.json";
 static const char weights_path[] = "test_checkpoints.tmp/model.safetensors";
-static gm_ctx *ctx;
 
 static void folder_remove(void) {
     char path[256];
@@ -325,17 +326,6 @@ static void nonfinite_weights(void **state) {
     folder_remove();
 }
 
-static int setup(void **state) {
-    (void)state;
-    return gm_ctx_create(&ctx, NULL, NULL);
-}
-
-static int teardown(void **state) {
-    (void)state;
-    gm_ctx_free(ctx);
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(every_family_and_type),
                                        cmocka_unit_test(what_cannot_be_saved),
@@ -344,5 +334,5 @@ int main(void) {
                                        cmocka_unit_test(llama3_frequencies),
                                        cmocka_unit_test(tensors_refused),
                                        cmocka_unit_test(nonfinite_weights)};
-    return cmocka_run_group_tests_name("checkpoints", tests, setup, teardown);
+    return cmocka_run_group_tests_name("checkpoints", tests, open_context, close_all);
 }

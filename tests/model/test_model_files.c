@@ -1,10 +1,6 @@
 /* test_model_files.c -- a saved model loads as the same model, bit for bit, for every family and variant; files that do not belong
  * together, or ask for mathematics that we have not, are refused with the reason. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-
-#include <cmocka.h>
+#include "fixture.h"
 
 #include "config_file.h"
 #include "model.h"
@@ -17,7 +13,6 @@
 
 static const char folder[] = "test_model_files.tmp", config_path[] = "test_model_files.tmp/config.json",
                   weights_path[] = "test_model_files.tmp/model.safetensors";
-static gm_ctx *ctx;
 
 static gm_model *model_make(const char *preset, const char *overrides, const char *variant) {
     gm_model_config cfg;
@@ -430,22 +425,11 @@ static void test_stock_quirks(void **state) {
     remove_folder();
 }
 
-static int setup(void **state) {
-    (void)state;
-    return gm_ctx_create(&ctx, NULL, NULL);
-}
-
-static int teardown(void **state) {
-    (void)state;
-    gm_ctx_free(ctx);
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_variants),        cmocka_unit_test(test_shapes),          cmocka_unit_test(test_layout),
         cmocka_unit_test(test_config_refusals), cmocka_unit_test(test_config_accepted), cmocka_unit_test(test_weights_refusals),
         cmocka_unit_test(test_stock_quirks),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, open_context, close_all);
 }

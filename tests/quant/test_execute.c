@@ -1,12 +1,11 @@
 /* Executed INT8 beside the simulation of the same plan: tensor by tensor on the same inputs, whole losses, decoding, threads. */
 #include "model/model_cases.h"
 
+#include "fixture.h"
 #include "quant.h"
 
 #include <unistd.h>
 
-static gm_ctx *ctx;
-static gm_data *data;
 enum { T = 24, B = 3 };
 
 static const model_shape shapes[] = {
@@ -435,19 +434,7 @@ static void test_refusals(void **state) {
 
 static int setup(void **state) {
     (void)state;
-    gm_error err;
-    if (gm_ctx_create(&ctx, NULL, &err) || gm_data_open(&data, &(gm_data_options){.source = "bb", .context = T}, &err)) {
-        print_error("%s\n", err.msg);
-        return 1;
-    }
-    return 0;
-}
-
-static int teardown(void **state) {
-    (void)state;
-    gm_data_free(data);
-    gm_ctx_free(ctx);
-    return 0;
+    return open_context_and_bb(T);
 }
 
 int main(void) {
@@ -456,5 +443,5 @@ int main(void) {
         cmocka_unit_test(test_no_drift),      cmocka_unit_test(test_decode_is_prefill), cmocka_unit_test(test_threads),
         cmocka_unit_test(test_executed_only), cmocka_unit_test(test_refusals),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, setup, close_all);
 }

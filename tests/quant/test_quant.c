@@ -1,17 +1,10 @@
 /* Grids worked out by hand, ranges against numpy's, and the weight search against brute force written another way. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
+#include "fixture.h"
 
 #include "quant.h"
 
 #include <math.h>
 #include <stdlib.h>
-
-static gm_ctx *ctx;
 
 static float simulated(float x, gm_quant_grid grid) {
     float y;
@@ -334,17 +327,6 @@ static void test_weight_search_is_coarse_for_small_weights(void **state) {
     assert_true(isnan(simulated(0.5f, g)));
 }
 
-static int setup(void **state) {
-    (void)state;
-    return gm_ctx_create(&ctx, NULL, NULL);
-}
-
-static int teardown(void **state) {
-    (void)state;
-    gm_ctx_free(ctx);
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_symmetric),
@@ -362,5 +344,5 @@ int main(void) {
         cmocka_unit_test(test_weight_grids),
         cmocka_unit_test(test_weight_search_is_coarse_for_small_weights),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, open_context, close_all);
 }

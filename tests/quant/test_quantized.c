@@ -1,11 +1,6 @@
 /* Quantized models as folders: what is written comes back with the same bits, an altered byte is found with its tensor, other models are
  * refused; and as models: what runs on integers is what the simulation says. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
+#include "fixture.h"
 
 #include "ops.h"
 #include "quant.h"
@@ -16,8 +11,6 @@
 #include <string.h>
 #include <unistd.h>
 
-static gm_ctx *ctx;
-static gm_data *data;
 static char folder[64];
 enum { T = 24, B = 6 };
 
@@ -323,18 +316,11 @@ static void test_report(void **state) {
 
 static int setup(void **state) {
     (void)state;
-    gm_error err;
     snprintf(folder, sizeof folder, "/tmp/gm_quantized_XXXXXX");
-    if (!mkdtemp(folder) || gm_ctx_create(&ctx, NULL, &err) ||
-        gm_data_open(&data, &(gm_data_options){.source = "bb", .context = T}, &err)) {
-        print_error("%s\n", err.msg);
-        return 1;
-    }
-    return 0;
+    return mkdtemp(folder) ? open_context_and_bb(T) : 1;
 }
 
 static int teardown(void **state) {
-    (void)state;
     char path[128];
     static const char *const files[] = {"config.json", "model.safetensors"};
     for (int i = 0; i < 2; i++) {
@@ -342,9 +328,7 @@ static int teardown(void **state) {
         unlink(path);
     }
     rmdir(folder);
-    gm_data_free(data);
-    gm_ctx_free(ctx);
-    return 0;
+    return close_all(state);
 }
 
 int main(void) {

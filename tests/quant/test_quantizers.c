@@ -1,11 +1,6 @@
 /* Every quantizer against an independent implementation in double, written from the definitions in docs/numerics.md: grains, ranges, zero
  * points; the published presets on tensors worked out by hand; SmoothQuant's equality; LLM.int8()'s decomposition. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
+#include "fixture.h"
 
 #include "ops.h"
 #include "quant.h"
@@ -14,8 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static gm_ctx *ctx;
-static gm_data *data;
 enum { T = 24 };
 
 /* ---- the definitions, in double */
@@ -488,19 +481,7 @@ static void test_refusals(void **state) {
 
 static int setup(void **state) {
     (void)state;
-    gm_error err;
-    if (gm_ctx_create(&ctx, NULL, &err) || gm_data_open(&data, &(gm_data_options){.source = "bb", .context = T}, &err)) {
-        print_error("%s\n", err.msg);
-        return 1;
-    }
-    return 0;
-}
-
-static int teardown(void **state) {
-    (void)state;
-    gm_data_free(data);
-    gm_ctx_free(ctx);
-    return 0;
+    return open_context_and_bb(T);
 }
 
 int main(void) {
@@ -510,5 +491,5 @@ int main(void) {
         cmocka_unit_test(test_smooth),          cmocka_unit_test(test_llm_int8), cmocka_unit_test(test_dynamic_views),
         cmocka_unit_test(test_refusals),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, setup, close_all);
 }

@@ -1,10 +1,5 @@
 /* Simulated quantization of whole models: which tensors lie on which grids, and what it costs. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
+#include "fixture.h"
 
 #include "ops.h"
 #include "quant.h"
@@ -13,8 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static gm_ctx *ctx;
-static gm_data *data;
 enum { T = 24 };
 
 static gm_model *model_of(const char *preset, const char *variant, const char *overrides) {
@@ -349,19 +342,7 @@ static void test_refusals(void **state) {
 
 static int setup(void **state) {
     (void)state;
-    gm_error err;
-    if (gm_ctx_create(&ctx, NULL, &err) || gm_data_open(&data, &(gm_data_options){.source = "bb", .context = T}, &err)) {
-        print_error("%s\n", err.msg);
-        return 1;
-    }
-    return 0;
-}
-
-static int teardown(void **state) {
-    (void)state;
-    gm_data_free(data);
-    gm_ctx_free(ctx);
-    return 0;
+    return open_context_and_bb(T);
 }
 
 int main(void) {
@@ -374,5 +355,5 @@ int main(void) {
         cmocka_unit_test(test_options),
         cmocka_unit_test(test_refusals),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, setup, close_all);
 }
