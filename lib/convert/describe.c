@@ -5,6 +5,7 @@
 #include "llama2c_file.h"
 #include "model.h"
 #include "safetensors.h"
+#include "store.h"
 #include "tokenizer.h"
 
 #include <jansson.h>
@@ -115,14 +116,17 @@ static void copy_keys(json_t *to, json_t *from, const char *const *keys) {
 static void put_run(json_t *root, const char *folder) {
     static const char *const asked[] = {"data", "seed", "steps", "batch", "lr", NULL}, *const done[] = {"step", "val_loss", "diverged_at",
                                                                                                         NULL};
-    json_t *train = read_json(folder, "train.json"), *run = json_object();
+    char path[1024];
+    json_t *train = NULL, *run = json_object();
+    gm_status status = gm_path_join(path, sizeof path, folder, "train.json", NULL);
+    if (status == GM_OK)
+        status = gm_store_read(&train, path, "", NULL);
+    json_t *result = json_object_get(train, "result");
     copy_keys(run, json_object_get(train, "identity"), asked);
-    if (train) {
-        json_t *result = json_object_get(train, "result");
-        copy_keys(run, result, done);
-        put_text(run, "state", result ? "finished" : "unfinished");
+    copy_keys(run, result, done);
+    put_text(run, "state", status != GM_OK ? "unknown: train.json is damaged" : result ? "finished" : "unfinished");
+    if (train || status != GM_OK)
         json_object_set(root, "run", run);
-    }
     json_decref(run);
     json_decref(train);
 }

@@ -154,22 +154,14 @@ static bool has_details(const gm_gathered *g, const json_t *run) {
 
 static gm_status read_record(json_t **record, const char *folder, gm_error *err) {
     char path[1024];
-    json_error_t where;
-    *record = NULL;
     GM_TRY(gm_path_join(path, sizeof path, folder, "train.json", err));
-    if (!gm_path_exists(path))
+    GM_TRY(gm_store_read(record, path, "the run's command makes it anew from a checkpoint; without one, remove the folder", err));
+    if (!*record || json_is_object(json_object_get(*record, "identity")))
         return GM_OK;
-    gm_file file;
-    GM_TRY(gm_file_open(&file, path, err));
-    *record = json_loadb((const char *)file.data, file.size, JSON_REJECT_DUPLICATES, &where);
-    gm_file_close(&file);
-    if (!json_is_object(json_object_get(*record, "identity"))) {
-        json_decref(*record);
-        *record = NULL;
-        return gm_fail_at(err, GM_EFORMAT, where.position, "'%s' is damaged: %s; remove the folder to start the run again", path,
-                          where.text[0] ? where.text : "it has no identity");
-    }
-    return GM_OK;
+    json_decref(*record);
+    *record = NULL;
+    return gm_fail(err, GM_EFORMAT, "'%s' does not say what was trained: it has no identity; remove the folder to start the run again",
+                   path);
 }
 
 static gm_status read_stored(json_t **root, const char *folder, const char *name, gm_error *err) {

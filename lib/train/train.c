@@ -2,7 +2,7 @@
  *
  * Everything random is a pure function of (seed, step), so the whole state is the step, the weights and AdamW's two moments. A run's
  * folder:
- *   train.json                 what is trained (its identity), and at the end the result
+ *   train.json                 what is trained (its identity), and at the end the result; until then it can be made anew from a checkpoint
  *   metrics.jsonl              one line per logged step
  *   events.out.tfevents.*      the same for TensorBoard, with histograms and pictures
  *   state.safetensors, state-<step>.safetensors   the last checkpoints; removed when the run is finished
@@ -13,10 +13,12 @@
 #include "model.h"
 #include "run_log.h"
 #include "sharing.h"
+#include "store.h"
 #include "surgery.h"
 
 #include <jansson.h>
 #include <math.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -96,6 +98,7 @@ typedef struct run { /* what stands in the folder is read and written by rank 0 
     char record_path[1024];
     gm_checkpoints checkpoints;
     json_t *identity, *made; /* made: what the run was begun with */
+    bool record_lost;        /* train.json is damaged or gone, and there is a checkpoint */
     gm_model *model;
     gm_sharing sharing;
     int32_t *x, *y;           /* [this rank's sequences of a step, context] */
@@ -120,8 +123,8 @@ static gm_status state_write(run *r, const gm_whole_moments *moments, gm_error *
         return GM_OK;
     state_entries(r, moments, entries);
     GM_TRY(gm_run_log_sync(&r->log, err)); /* the log first: it must not lack lines of steps that the checkpoint has behind it */
-    json_t *scalars =
-        json_pack("{s:I, s:f, s:f, s:O}", "step", (json_int_t)r->step, "seconds", r->seconds, "loss", r->loss, "identity", r->identity);
+    json_t *scalars = json_pack("{s:I, s:f, s:f, s:O, s:O}", "step", (json_int_t)r->step, "seconds", r->seconds, "loss", r->loss,
+                                "identity", r->identity, "made", r->made);
     char *text = scalars ? gm_json_dump(scalars, JSON_COMPACT) : NULL;
     json_decref(scalars);
     if (!text)
@@ -129,6 +132,15 @@ static gm_status state_write(run *r, const gm_whole_moments *moments, gm_error *
     gm_status status = gm_checkpoints_add(&r->checkpoints, r->step, entries, 3, text, err);
     free(text);
     return status;
+}
+
+static void note(run *r, const char *format, ...) {
+    size_t n = strlen(r->notice);
+    n += (size_t)snprintf(r->notice + n, sizeof r->notice - n, "%s", n ? "; " : "");
+    va_list args;
+    va_start(args, format);
+    vsnprintf(r->notice + n, sizeof r->notice - n, format, args);
+    va_end(args);
 }
 
 static gm_status state_save(run *r, gm_error *err) {
@@ -143,6 +155,12 @@ static gm_status state_save(run *r, gm_error *err) {
     return status;
 }
 
+static void made_set(run *r, json_t *made) {
+    json_incref(made);
+    json_decref(r->made);
+    r->made = made;
+}
+
 static gm_status state_read(run *r, const char *path, const gm_whole_moments *moments, gm_error *err) {
     gm_state_entry entries[3];
     state_entries(r, moments, entries);
@@ -151,13 +169,15 @@ static gm_status state_read(run *r, const char *path, const gm_whole_moments *mo
     json_t *scalars = json_loads(text, 0, NULL);
     free(text);
     json_int_t step = 0;
-    json_t *identity = NULL;
+    json_t *identity = NULL, *made = json_object_get(scalars, "made");
     gm_status status = GM_OK;
     if (json_unpack(scalars, "{s:I, s:F, s:F, s:o}", "step", &step, "seconds", &r->seconds, "loss", &r->loss, "identity", &identity) != 0)
         status =
             gm_fail(err, GM_EFORMAT, "'%s' lacks the step, the time or the identity of its run; remove it to start the run again", path);
     else
         status = gm_identity_compare(identity, r->identity, r->folder, err);
+    if (status == GM_OK && r->record_lost && made)
+        made_set(r, made);
     json_decref(scalars);
     GM_TRY(status);
     GM_TRY(gm_state_read(path, entries, 3, NULL, err));
@@ -178,8 +198,7 @@ static gm_status newest_read(run *r, const gm_whole_moments *moments, gm_error *
         gm_error reason = {.offset = -1};
         status = state_read(r, path, moments, &reason);
         if (status == GM_OK && newest.code != GM_OK)
-            snprintf(r->notice, sizeof r->notice, "%s; passed over for the checkpoint before it, of step %lld", newest.msg,
-                     (long long)r->step);
+            note(r, "%s; passed over for the checkpoint before it, of step %lld", newest.msg, (long long)r->step);
         if (status == GM_OK)
             r->checkpoints.newest = i == 0 ? r->step : 0; /* what was passed over is not kept */
         if (status != GM_OK && (newest.code == GM_OK || status != GM_EFORMAT))
@@ -196,7 +215,7 @@ static gm_status newest_read(run *r, const gm_whole_moments *moments, gm_error *
 static gm_status record_save(run *r, const gm_train_result *result, gm_error *err) {
     gm_model_size size;
     gm_model_config_size(&size, &r->model->cfg, r->o.batch, r->o.context);
-    json_t *record = json_pack("{s:s, s:O, s:O, s:{s:s, s:I, s:I, s:f}}", "schema", "ghostmax.train/1", "identity", r->identity, "made",
+    json_t *record = json_pack("{s:s, s:O, s:O, s:{s:s, s:I, s:I, s:f}}", "schema", "ghostmax.train/2", "identity", r->identity, "made",
                                r->made, "model", "preset", r->model->cfg.preset, "params", (json_int_t)size.parameters, "params_of_variant",
                                (json_int_t)size.attention_parameters_extra, "train_flops_per_token", size.flops_per_token_train);
     if (result && record) {
@@ -206,12 +225,8 @@ static gm_status record_save(run *r, const gm_train_result *result, gm_error *er
         json_object_set_new(j, "val_loss", isfinite(result->val_loss) ? json_real(result->val_loss) : json_null());
         json_object_set_new(record, "result", j);
     }
-    char *text = record ? gm_json_dump(record, JSON_INDENT(2)) : NULL;
+    gm_status status = record ? gm_store_write(record, r->record_path, err) : gm_fail_memory(err, 4096);
     json_decref(record);
-    if (!text)
-        return gm_fail_memory(err, 4096);
-    gm_status status = gm_file_write(r->record_path, text, strlen(text), err);
-    free(text);
     return status;
 }
 
@@ -222,7 +237,7 @@ static gm_status resume(run *r, gm_error *err) {
     gm_status status = gm_sharing_whole_begin(s, &moments, err);
     if (status == GM_OK && s->rank == 0)
         status = newest_read(r, &moments, err);
-    if (status == GM_OK && s->rank == 0 && !r->step)
+    if (status == GM_OK && s->rank == 0 && (!r->step || r->record_lost))
         status = record_save(r, NULL, err);
     GM_TRY_GOTO(gm_dist_agree(s->dist, status, err));
     double shared[] = {(double)r->step, r->seconds, r->loss};
@@ -338,32 +353,40 @@ static gm_status log_step(run *r, double step_seconds, bool measured, gm_error *
 }
 
 /* What train.json says of this folder: *finished with *result, or unfinished, or (no file) nothing yet: then the files that the run will
- * write must not be there, for they would be another's. */
+ * write must not be there, for they would be another's. Where it says nothing any more and there is a checkpoint, that one says it. */
 static gm_status record_load(run *r, bool *finished, gm_train_result *result, gm_error *err) {
-    *finished = false;
-    if (!gm_path_exists(r->record_path)) {
-        static const char *const ours[] = {"config.json",   "model.safetensors", "tokenizer.json",
-                                           "metrics.jsonl", "state.safetensors", NULL};
+    char checkpoint[1024];
+    json_t *record;
+    gm_error reason = {.offset = -1};
+    *finished = r->record_lost = false;
+    r->notice[0] = 0;
+    GM_TRY(gm_checkpoints_path(checkpoint, &r->checkpoints, 0, err));
+    gm_status status = gm_store_read(&record, r->record_path,
+                                     *checkpoint ? "made anew from the checkpoint" : "remove the folder to start the run again", &reason);
+    if (*checkpoint && (status == GM_EFORMAT || (status == GM_OK && !record))) {
+        r->record_lost = true;
+        if (status == GM_OK)
+            gm_fail(&reason, GM_EFORMAT, "'%s' is gone; made anew from the checkpoint", r->record_path);
+        note(r, "%s", reason.msg);
+        return GM_OK;
+    }
+    if (status != GM_OK) {
+        if (err)
+            *err = reason;
+        return status;
+    }
+    if (!record) {
+        static const char *const ours[] = {"config.json", "model.safetensors", "tokenizer.json", "metrics.jsonl", NULL};
         const char *there = gm_dir_has(r->folder, ours);
         if (there)
             return gm_fail(err, GM_EINVAL, "'%s' has a %s but no train.json that says of which run; choose another folder", r->folder,
                            there);
         return GM_OK;
     }
-    json_error_t where;
-    gm_file file;
-    GM_TRY(gm_file_open(&file, r->record_path, err));
-    json_t *record = json_loadb((const char *)file.data, file.size, JSON_REJECT_DUPLICATES, &where);
-    gm_file_close(&file);
-    if (!record)
-        return gm_fail_at(err, GM_EFORMAT, where.position, "'%s' is damaged at byte %d (%s); remove the folder to start the run again",
-                          r->record_path, where.position, where.text);
-    gm_status status = gm_identity_compare(json_object_get(record, "identity"), r->identity, r->folder, err);
+    status = gm_identity_compare(json_object_get(record, "identity"), r->identity, r->folder, err);
     json_t *j = json_object_get(record, "result"), *made = json_object_get(record, "made");
-    if (made) {
-        json_decref(r->made);
-        r->made = json_incref(made);
-    }
+    if (made)
+        made_set(r, made);
     if (status == GM_OK && j) {
         json_int_t step = 0, diverged = 0;
         json_t *loss = NULL, *val_loss = NULL;

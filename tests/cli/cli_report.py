@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 
-from program import TINY, TINY_TRAIN, Case, main, read, read_json
+from program import TINY, TINY_TRAIN, Case, main, read, read_json, write_record
 
 
 def data_of(path):
@@ -109,8 +109,7 @@ class Report(Case):
                 os.remove(os.path.join(lab, "runs", folder, name))
         record = read_json(lab, "runs", "softmax-s2", "train.json")
         del record["result"]
-        with open(os.path.join(lab, "runs", "softmax-s2", "train.json"), "w") as f:
-            json.dump(record, f)
+        write_record(record, lab, "runs", "softmax-s2", "train.json")
         with open(os.path.join(lab, "runs", "softmax-s2", "metrics.jsonl"), "a") as f:
             f.write('{"step": 5, "los')  # being written
         os.remove(os.path.join(lab, "runs", "softmax1-s1", "quant.json"))
@@ -189,8 +188,7 @@ class Report(Case):
         path = os.path.join(b, "runs", "softmax1-s1", "train.json")
         record = read_json(path)
         record["made"]["version"] = "9.9"
-        with open(path, "w") as f:
-            json.dump(record, f)
+        write_record(record, path)
         self.assertTrue(any("different versions" in n and "9.9" in n for n in self.report(a, b)["notes"]))
 
     def test_text_is_no_markup(self):
@@ -201,8 +199,7 @@ class Report(Case):
         record["made"]["command"] = evil
         record["model"]["preset"] = evil
         record["identity"]["attention"] = evil + "y" * 10_000_000
-        with open(path, "w") as f:
-            json.dump(record, f)
+        write_record(record, path)
         data = self.report(folder)
         page = read(self.path("page.html"))
         self.assertLess(len(page), 5e6)
@@ -229,6 +226,14 @@ class Report(Case):
             f.write("garbage\n")
         self.fails(1, [path, "line"], "report", lab)
         lab = self.lab("lab2")
+        path = os.path.join(lab, "runs", "softmax-s1", "train.json")
+        record = read(path)
+        with open(path, "w") as f:
+            f.write(record.replace('"steps": ', '"steps": 1'))
+        self.fails(1, [path, "altered"], "report", lab)
+        self.assertIn("train.json is damaged", self.ok("info", os.path.dirname(path)))
+        with open(path, "w") as f:
+            f.write(record)
         path = os.path.join(lab, "runs", "softmax-s1", "sample.safetensors")
         with open(path, "r+b") as f:
             f.truncate(1000)
@@ -244,8 +249,7 @@ class Report(Case):
             shutil.copytree(os.path.join(lab, "runs", "softmax-s1"), folders[-1])
             record = read_json(folders[-1], "train.json")
             record["identity"]["attention"] = f"softmax_n:n={i}"
-            with open(os.path.join(folders[-1], "train.json"), "w") as f:
-                json.dump(record, f)
+            write_record(record, folders[-1], "train.json")
         self.assertIn("runs", plan)
         (group,) = self.report(*folders)["groups"]
         self.assertEqual(len(group["rows"]), 50)

@@ -131,6 +131,13 @@ def read_json(*parts):
         return json.load(f)
 
 
+def write_record(record, *parts):
+    """train.json altered as it may be: as an earlier version wrote it, without a checksum."""
+    record.pop("checksum", None)
+    with open(os.path.join(*parts), "w") as f:
+        json.dump({**record, "schema": "ghostmax.train/1"}, f)
+
+
 def read(*parts, mode="r"):
     with open(os.path.join(*parts), mode) as f:
         return f.read()
