@@ -94,9 +94,8 @@ void cli_training_show(cli_training *t, const char *title, const gm_train_progre
 extern const cli_option cli_live_options[];
 gm_status cli_live_start(gm_live **live, int64_t port, const char *folder, bool quiet, gm_error *err);
 
-/* Ctrl-C, SIGTERM and SIGUSR1: the first asks the running command to finish its step and save, the second ends the process.
- * Called before anything starts threads: they must not take the signals (progress.c says why). Once
- * is enough. */
+/* Ctrl-C, SIGTERM, SIGUSR1 and a terminal that closes: the first asks the running command to finish its step and save, the second ends the
+ * process. Called before anything starts threads: they must not take the signals (progress.c says why). Once is enough. */
 void cli_catch_stop(void);
 bool cli_stop_asked(void);
 

@@ -178,9 +178,10 @@ static void lab_more_help(cli_page *page) {
     cli_help_variants(page);
     cli_help_presets(page);
     cli_help_quant_presets(page);
-    cli_page_text(
-        page, "Ctrl-C finishes the step and saves (exit 1); the same command goes on where it stopped and redoes nothing. A run whose loss "
-              "is not finite is recorded, the others go on, and the exit code is 3. A folder of another configuration is refused.");
+    cli_page_text(page,
+                  "Ctrl-C, or a terminal that closes, finishes the step and saves (exit 1); the same command goes on where it stopped and "
+                  "redoes nothing. A run whose loss "
+                  "is not finite is recorded, the others go on, and the exit code is 3. A folder of another configuration is refused.");
 }
 
 const cli_command cli_command_lab = {

@@ -178,9 +178,9 @@ static void train_more_help(cli_page *page) {
     cli_help_sources(page);
     cli_help_presets(page);
     cli_help_variants(page);
-    cli_page_text(
-        page, "Ctrl-C finishes the step and saves (exit 1); the same command continues, bit for bit as if never stopped. A loss that is "
-              "not finite stops the training with its step named, exit 3.");
+    cli_page_text(page, "Ctrl-C, or a terminal that closes, finishes the step and saves (exit 1); the same command continues, bit for bit "
+                        "as if never stopped. A loss that is "
+                        "not finite stops the training with its step named, exit 3.");
 }
 
 const cli_command cli_command_train = {

@@ -94,7 +94,9 @@ static void *wait_for_stop(void *unused) {
     nanosleep(&moment, NULL); /* one Ctrl-C may arrive twice: to the process and to its group */
     while (sigtimedwait(&stop_signals, NULL, &now) > 0) {
     }
-    sigwait(&stop_signals, &number); /* the second one ends the process; files are never half written */
+    do
+        sigwait(&stop_signals, &number); /* the second one ends the process; files are never half written */
+    while (number == SIGHUP);            /* that a terminal has gone is told by whoever notices */
     cli_block_leave();
     _exit(128 + number);
     return unused;
@@ -110,6 +112,9 @@ void cli_catch_stop(void) {
     sigaddset(&stop_signals, SIGINT);
     sigaddset(&stop_signals, SIGTERM);
     sigaddset(&stop_signals, SIGUSR1); /* what mpirun and Slurm hand on without killing afterwards */
+    struct sigaction hangup;
+    if (sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler != SIG_IGN) /* ignored: nohup, the run outlives its terminal */
+        sigaddset(&stop_signals, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &stop_signals, NULL);
     if (pthread_create(&thread, NULL, wait_for_stop, NULL) == 0)
         pthread_detach(thread);

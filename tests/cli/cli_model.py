@@ -2,6 +2,7 @@
 import json
 import math
 import os
+import pty
 import resource
 import signal
 import subprocess
@@ -123,6 +124,47 @@ class Model(Case):
         self.assertRegex(again.stderr, r"(?m)^resumed at step \d+$")
         weights = [read(self.path(m, "model.safetensors"), mode="rb") for m in ("whole", "parts")]
         self.assertEqual(*weights)
+
+    def wait_for(self, path):
+        end = time.time() + 60
+        while not (os.path.exists(path) and os.path.getsize(path)) and time.time() < end:
+            time.sleep(0.002)
+
+    def test_closed_terminal(self):
+        data = self.text()
+        self.ok(*self.train("whole", "--quiet", steps=3000, data=data))
+        process, terminal = pty.fork()  # as a login's foreground job
+        if process == 0:
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
+            os.execv(PROGRAM, [PROGRAM, *map(str, self.train("parts", steps=3000, data=data))])
+        self.wait_for(self.path("parts", "metrics.jsonl"))
+        os.close(terminal)
+        self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), 1)
+        self.assertTrue(os.path.exists(self.path("parts", "state.safetensors")))
+        self.assertFalse(os.path.exists(self.path("parts", ".ghostmax.lock")))
+        again = self.run_program(*self.train("parts", steps=3000, data=data))
+        self.assertEqual(again.returncode, 0, again.stderr)
+        self.assertRegex(again.stderr, r"(?m)^resumed at step \d+$")
+        weights = [read(self.path(m, "model.safetensors"), mode="rb") for m in ("whole", "parts")]
+        self.assertEqual(*weights)
+
+    def test_hung_up_twice_and_not_at_all(self):
+        """A shell may pass its own SIGHUP on too; nohup's child does not hear of it."""
+        arguments = [PROGRAM, *map(str, self.train("m", steps=1000000))]
+        child = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
+        self.wait_for(self.path("m", "metrics.jsonl"))
+        for _ in range(3):
+            child.send_signal(signal.SIGHUP)
+        _, err = child.communicate(timeout=60)
+        self.assertEqual(child.returncode, 1, err)
+        self.assertRegex(err, r"stopped at step \d+; the same command continues it")
+        arguments = [PROGRAM, *map(str, self.train("n", steps=3000))]
+        child = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+        self.wait_for(self.path("n", "metrics.jsonl"))
+        self.assertIsNone(child.poll())
+        child.send_signal(signal.SIGHUP)
+        _, err = child.communicate(timeout=60)
+        self.assertEqual(child.returncode, 0, err)
 
     def test_bad_data(self):
         empty, tiny, binary, latin = (self.path(name) for name in ("empty", "tiny", "binary", "latin"))
