@@ -102,16 +102,22 @@ uint64_t gm_sketch_octave(const gm_sketch *s, int exponent, bool negative) {
     return sum;
 }
 
-/* Values of one sign (bins from `sign` on) whose size is below x, a bin's share by its width. */
-static double below(const gm_sketch *s, int sign, double x) {
-    double sum = 0;
-    for (int bin = 0; bin < INFINITE; bin++) {
-        double low = edge(bin), high = bin + 1 == INFINITE ? 0x1p128 : edge(bin + 1);
-        if (low >= x)
-            break;
-        sum += (double)s->count[sign | bin] * (high <= x ? 1 : (x - low) / (high - low));
+/* Up the sizes of one sign: the first bin that is not wholly below the last size asked for, and the values in those that are. */
+typedef struct walk {
+    const uint64_t *count;
+    int bin;
+    double sum;
+} walk;
+
+/* Values whose size is below x, which never falls from call to call; a bin's share by its width. */
+static double below(walk *w, double x) {
+    for (; w->bin < INFINITE; w->bin++) {
+        const double low = edge(w->bin), high = w->bin + 1 == INFINITE ? 0x1p128 : edge(w->bin + 1), count = (double)w->count[w->bin];
+        if (x < high)
+            return x > low ? w->sum + count * ((x - low) / (high - low)) : w->sum;
+        w->sum += count;
     }
-    return sum;
+    return w->sum;
 }
 
 void gm_sketch_levels(const gm_sketch *s, int64_t counts[GM_SKETCH_LEVELS]) {
@@ -123,10 +129,10 @@ void gm_sketch_levels(const gm_sketch *s, int64_t counts[GM_SKETCH_LEVELS]) {
         return;
     }
     for (int negative = 0; negative < 2; negative++) {
-        int sign = negative ? SIGN : 0;
-        int64_t before = 0, all = (int64_t)(below(s, sign, 0x1p128) + 0.5);
-        for (int level = 0; level <= middle_level; level++) {
-            int64_t upto = level == middle_level ? all : (int64_t)(below(s, sign, (level + 0.5) * step) + 0.5);
+        walk w = {.count = s->count + (negative ? SIGN : 0)};
+        int64_t before = 0;
+        for (int level = 0; level <= middle_level; level++) { /* the last one takes all there is */
+            int64_t upto = (int64_t)(below(&w, level == middle_level ? 0x1p128 : (level + 0.5) * step) + 0.5);
             counts[middle_level + (negative ? -level : level)] += upto - before;
             before = upto;
         }

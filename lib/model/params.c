@@ -34,35 +34,57 @@ static void describe(const entry *e, int layer, int64_t offset, gm_param *p) {
     p->decay = e->kind == GM_PARAM_EMBEDDING || e->kind == GM_PARAM_LINEAR || e->kind == GM_PARAM_GATE || e->kind == GM_PARAM_HEAD;
 }
 
-/* Visits entries in file order: before the blocks, block by block, after them. Stops after `only` when that is >= 0. */
-static int visit(const gm_model_config *c, int only, gm_param *out) {
-    entry entries[GM_P_COUNT];
-    entries_of(c, entries);
-    int count = 0;
-    int64_t offset = 0;
-    for (int scope = 0; scope <= 2; scope++) {
-        int layers = scope == 1 ? (int)c->layers : 1;
-        for (int layer = 0; layer < layers; layer++) {
-            for (int i = 0; i < GM_P_COUNT; i++) {
-                const entry *e = &entries[i];
-                if (e->scope != scope || !e->present)
-                    continue;
-                if (out && (only < 0 || only == count))
-                    describe(e, scope == 1 ? layer : -1, offset, only < 0 ? &out[count] : out);
-                offset += (e->rows * e->cols + 15) / 16 * 16; /* every tensor starts on a cache line */
-                count++;
-            }
-        }
-    }
-    return count;
+/* In file order: before the blocks (scope 0), block by block (1), after them (2). */
+enum { SCOPES = 3 };
+
+static bool in_scope(const entry *e, int scope) {
+    return e->scope == scope && e->present;
+}
+
+static int64_t elements_of(const entry *e) {
+    return (e->rows * e->cols + 15) / 16 * 16; /* every tensor starts on a cache line */
 }
 
 int gm_params_layout(const gm_model_config *cfg, gm_param *out) {
-    return visit(cfg, -1, out);
+    entry entries[GM_P_COUNT];
+    entries_of(cfg, entries);
+    int count = 0;
+    for (int i = 0; i < GM_P_COUNT; i++)
+        count += entries[i].present ? entries[i].scope == 1 ? (int)cfg->layers : 1 : 0;
+    for (int i = 0; out && i < count; i++)
+        gm_params_describe(cfg, i, &out[i]);
+    return count;
 }
 
+/* In as many steps as a block has tensors, however many blocks there are: a file may claim a thousand. */
 void gm_params_describe(const gm_model_config *cfg, int index, gm_param *out) {
-    visit(cfg, index, out);
+    entry entries[GM_P_COUNT];
+    entries_of(cfg, entries);
+    int64_t offset = 0;
+    for (int scope = 0; scope < SCOPES; scope++) {
+        int count = 0, layers = scope == 1 ? (int)cfg->layers : 1;
+        int64_t elements = 0;
+        for (int i = 0; i < GM_P_COUNT; i++) {
+            count += in_scope(&entries[i], scope);
+            elements += in_scope(&entries[i], scope) ? elements_of(&entries[i]) : 0;
+        }
+        if (index >= count * layers) {
+            index -= count * layers;
+            offset += elements * layers;
+            continue;
+        }
+        const int layer = index / count;
+        const entry *e = entries;
+        offset += elements * layer;
+        for (int rest = index % count; !in_scope(e, scope) || rest > 0; e++) {
+            if (in_scope(e, scope)) {
+                offset += elements_of(e);
+                rest--;
+            }
+        }
+        describe(e, scope == 1 ? layer : -1, offset, out);
+        return;
+    }
 }
 
 bool gm_param_is_vector(const gm_param *p) {

@@ -9,8 +9,9 @@ from program import PROGRAM, Case, main, read_json
 
 SOURCE = sys.argv[1]
 
-# Measured beside other tests, a limit may come out lower than what is measured against it.
-MOST_PERCENT = 200
+# Measured beside other tests, a limit may come out lower than what is measured against it. A sanitizer's checks keep the compiler from making vectors
+# of the limits' loops but not of all others: there a limit is none.
+MOST_PERCENT = math.inf if "GM_TEST_SANITIZED" in os.environ else 200
 LINE = {"group": str, "name": str, "threads": int, "calls": int, "median_s": float, "min_s": float, "p90_s": float, "mad_s": float,
         "rate": float, "unit": str, "percent_of_limit": float, "bound": str}
 

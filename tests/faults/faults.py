@@ -1,13 +1,17 @@
-"""Calls that fail, one at a time, over the whole program: allocations, and those to the system. Usage: faults.py BUILD [PLACES]
+"""Calls that fail, one at a time, over the whole program: allocations, and those to the system. 
+Usage: faults.py BUILD [PLACES [COMMANDS [WORKERS]]]
 
-For every job of scene.py and every place in the code that makes such a call (told apart by its call stack), up to PLACES a job and kind, the
-call made there fails: an allocation gives NULL; write, fsync, open and the rest an errno of theirs (full disk, input/output error, no more
+For every job of scene.py (COMMANDS: those; all) and every place in the code that makes such a call (told apart by its call stack), up to PLACES
+a job and kind, the call made there fails: an allocation gives NULL; write, fsync, open and the rest an errno of theirs (full disk, input/output error, no more
 file handles, interrupted), or write takes one byte of what it was given. Then
   - the program ended by itself, with 0 or 1; a sanitizer, if it is built with one, found nothing, leaks included;
   - with 1 it said why in one line, with 0 its output is the undisturbed one's;
   - no file under its final name is torn, none is left under a temporary one;
-  - the same command again, undisturbed, gives what it gives in an empty folder, bit for bit."""
+  - the same command again, undisturbed, gives what it gives in an empty folder, bit for bit. It is run once for every state that a fault has
+    left the folder in: most leave it as another one did.
+The folders are in memory where the system has such a place: these tests ask the program, not a disk."""
 import collections
+import concurrent.futures
 import os
 import random
 import sys
@@ -43,9 +47,9 @@ def places(stage, job, folder):
 OUT_OF_REACH = "crashed in jansson's parser"
 
 
-def check(stage, job, fault, clean, output):
+def check(stage, job, fault, clean, output, ends):
     """None, or what is wrong. jansson's parser does not look whether its buffer could grow and reads past it then; it loses what it had, too. There is
-    nothing for us to do about that but to have no file torn by it."""
+    nothing for us to do about that but to have no file torn by it. `ends`: by what was left, how the same command ended over it."""
     kind = fault.split(":")[0]
     folder = stage.fresh()
     try:
@@ -68,15 +72,12 @@ def check(stage, job, fault, clean, output):
         left = scene.leftovers(folder)
         if left and kind not in MAY_LEAVE and not crashed:
             return f"left {left}"
-        second = stage.run(folder, scene.again(job, folder))
-        if second.returncode != 0:
-            return f"ended with {done.returncode} ({done.stderr.strip()}); the second time: {second.stderr}"
-        files = scene.files(folder)
-        if files != clean:
-            return f"the second time gave other files: {sorted(k for k in {*files, *clean} if files.get(k) != clean.get(k))}; first {lines}"
-        left = [x for x in scene.leftovers(folder) if not x.endswith(".lock")]  # of a finished run: in nobody's way
-        if left:
-            return f"the second time left {left}"
+        state = repr((sorted(files.items()), scene.outline(folder)))
+        wrong = ends[state] if state in ends else end_over(stage, job, folder, clean)
+        if not left:  # temporary names differ from run to run
+            ends[state] = wrong
+        if wrong:
+            return f"ended with {done.returncode} ({done.stderr.strip()}); the second time {wrong}"
         return OUT_OF_REACH if crashed else None
     except Exception as e:  # a torn file, a hang
         return f"{type(e).__name__}: {e}"
@@ -84,34 +85,47 @@ def check(stage, job, fault, clean, output):
         scene.remove(folder)
 
 
+def end_over(stage, job, folder, clean):
+    """The same command, undisturbed, over what is left: None, or what is wrong."""
+    second = stage.run(folder, scene.again(job, folder))
+    if second.returncode != 0:
+        return f"it failed: {second.stderr}"
+    files = scene.files(folder)
+    if files != clean:
+        return f"gave other files: {sorted(k for k in {*files, *clean} if files.get(k) != clean.get(k))}"
+    left = [x for x in scene.leftovers(folder) if not x.endswith(".lock")]  # of a finished run: in nobody's way
+    return f"left {left}" if left else None
+
+
 def main():
     program = os.path.join(sys.argv[1], "tests", "ghostmax-faults")
     limit = int(sys.argv[2]) if len(sys.argv) > 2 else 10**9
-    jobs = sys.argv[3].split(",") if len(sys.argv) > 3 else list(scene.JOBS)
+    jobs = sys.argv[3].split(",") if len(sys.argv) > 3 and sys.argv[3] != "all" else list(scene.JOBS)
+    workers = int(sys.argv[4]) if len(sys.argv) > 4 else 1
     pick = random.Random(7)
     tried, bad, beyond = collections.Counter(), 0, 0
-    with tempfile.TemporaryDirectory() as folder:
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=memory) as folder, concurrent.futures.ThreadPoolExecutor(workers) as pool:
         stage = scene.Scene(program, folder)
         for job in jobs:
             first = stage.fresh()
             found, clean, output = places(stage, job, first)
             scene.remove(first)
+            faults, ends = [], {}
             for kind, ways in HOW.items():
-                wanted = [(n, way) for n in found[kind] for way in ways]
-                if len(wanted) > limit:
-                    wanted = sorted(pick.sample(wanted, limit), key=str)
-                for n, way in wanted:
-                    fault = f"{kind}:{n}:{way}"
-                    wrong = check(stage, job, fault, clean, output)
-                    tried[kind] += 1
-                    beyond += wrong == OUT_OF_REACH
-                    if wrong and wrong != OUT_OF_REACH:
-                        bad += 1
-                        print(f"{job}, GM_FAULT={fault}: {wrong}", flush=True)
-            print(f"{job}: {', '.join(f'{len(found[k])} {k}' for k in HOW if found[k])} places", flush=True)
+                wanted = [f"{kind}:{n}:{way}" for n in found[kind] for way in ways]
+                faults += pick.sample(wanted, limit) if len(wanted) > limit else wanted
+                tried[kind] += min(len(wanted), limit)
+            for fault, wrong in zip(faults, pool.map(lambda fault: check(stage, job, fault, clean, output, ends), faults)):
+                beyond += wrong == OUT_OF_REACH
+                if wrong and wrong != OUT_OF_REACH:
+                    bad += 1
+                    print(f"{job}, GM_FAULT={fault}: {wrong}", flush=True)
+            print(f"{job}: {', '.join(f'{len(found[k])} {k}' for k in HOW if found[k])} places, {len(faults)} faults, which left "
+                  f"{len(ends)} states to go on from", flush=True)
     total = sum(tried.values())
-    print(f"{total} faults in {len(jobs)} commands ({', '.join(f'{n} {k}' for k, n in tried.items())}): {bad} answered wrongly"
-          f"{f', {beyond} {OUT_OF_REACH}' if beyond else ''}")
+    print(f"{total} faults in {len(jobs)} commands ({', '.join(f'{n} {k}' for k, n in tried.items() if n)}): {total - bad - beyond} answered as they "
+          f"should be, {bad} wrongly, {beyond} {OUT_OF_REACH}")
     return 1 if bad or not total else 0
 
 

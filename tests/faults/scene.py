@@ -2,6 +2,7 @@
 
 A job is run in a folder of its own whose `in` leads to the inputs; everything that it writes is in `out`."""
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -50,7 +51,7 @@ def text(path, words):
 
 class Scene:
     def __init__(self, program, folder):
-        self.program, self.folder, self.inputs, self.count = os.path.abspath(program), folder, os.path.join(folder, "in"), 0
+        self.program, self.folder, self.inputs, self.count = os.path.abspath(program), folder, os.path.join(folder, "in"), itertools.count(1)
         os.makedirs(self.inputs)
         text(os.path.join(self.inputs, "text.txt"), 4000)
         text(os.path.join(self.inputs, "short.txt"), 300)
@@ -64,8 +65,7 @@ class Scene:
             assert done.returncode == 0, (arguments, done.stderr)
 
     def fresh(self):
-        self.count += 1
-        path = os.path.join(self.folder, f"job{self.count}")
+        path = os.path.join(self.folder, f"job{next(self.count)}")
         os.makedirs(os.path.join(path, "out"))
         os.symlink(self.inputs, os.path.join(path, "in"))
         return path
@@ -145,6 +145,15 @@ def files(folder, running=False):
                 assert "model.safetensors.index.json" in names, f"{base}: shards without their index"
             assert "tokenizer.json" in names, f"{base}: a model without its tokenizer"
     return found
+
+
+def outline(folder):
+    """What files() does not say: which folders there are, and how large event files (their names and content have times)."""
+    found = []
+    for base, folders, names in os.walk(os.path.join(folder, "out")):
+        found += [os.path.relpath(os.path.join(base, n), folder) for n in folders]
+        found += [f"{os.path.relpath(base, folder)}/events {os.path.getsize(os.path.join(base, n))}" for n in names if n.startswith("events.")]
+    return sorted(found)
 
 
 def leftovers(folder):

@@ -26,6 +26,27 @@ static double loss_of(gm_model *m) {
     return mean;
 }
 
+/* ---- layout: what is said of a configuration alone is where its model has it */
+
+static void tensors_are_where_they_are_described(void **state) {
+    (void)state;
+    for (int i = 0; i < GM_COUNT(small_shapes); i++) {
+        for (int v = 0; v < GM_COUNT(every_variant); v++) {
+            gm_model_config cfg = shape_config(&small_shapes[i], every_variant[v]);
+            cfg.layers = 3;
+            gm_model *m = model_of(ctx, &cfg, 1);
+            assert_int_equal(gm_params_layout(&m->cfg, NULL), m->param_count);
+            for (int j = 0; j < m->param_count; j++) {
+                gm_param p;
+                gm_params_describe(&m->cfg, j, &p);
+                assert_true(p.offset == m->params[j].offset);
+                assert_int_equal(m->slot_index[p.layer < 0 ? cfg.layers : p.layer][p.slot], j);
+            }
+            gm_model_free(m);
+        }
+    }
+}
+
 /* ---- allocation */
 
 static void steps_allocate_nothing(void **state) {
@@ -426,6 +447,7 @@ static void alpha_is_of_the_context(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(tensors_are_where_they_are_described),
         cmocka_unit_test(steps_allocate_nothing),
         cmocka_unit_test(any_order_of_sizes),
         cmocka_unit_test(taps_look_without_touching),
