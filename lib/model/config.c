@@ -206,8 +206,8 @@ void gm_model_config_size(gm_model_size *out, const gm_model_config *cfg, int64_
     out->flops_per_token_forward = 2 * matmul + attention;
     out->flops_per_token_train = 3 * out->flops_per_token_forward;
     out->parameter_bytes = arena * sizeof(float);
-    out->forward_bytes = out->parameter_bytes + gm_acts_bytes(c, B, T, false);
-    out->train_bytes = 4 * out->parameter_bytes + gm_acts_bytes(c, B, T, true);
+    out->forward_bytes = out->parameter_bytes + gm_acts_bytes(c, gm_model_group(c, (int64_t)arena, B, T, false), T, false);
+    out->train_bytes = 4 * out->parameter_bytes + gm_acts_bytes(c, gm_model_group(c, (int64_t)arena, B, T, true), T, true);
 }
 
 int gm_model_config_tensor(const gm_model_config *cfg, int index, char *name, size_t name_size, int64_t *rows, int64_t *cols) {

@@ -6,7 +6,7 @@
  *   loss = head(norm(x))
  *
  * Activations that the backward pass needs stand in `layer_acts`, one per block when training; in a forward-only pass all blocks
- * share one. */
+ * share one. A batch that is too large for them goes through in groups of sequences (gm_model_group). */
 #include "model.h"
 
 #include "ops.h"
@@ -24,10 +24,11 @@ typedef struct layer_acts {
 } layer_acts;
 
 struct gm_acts {
-    int64_t B, T, S; /* what the arena was sized for: T new tokens, S keys */
+    int64_t B, T, S; /* what the arena is laid out for: T new tokens, S keys */
     bool training;
     float *arena;
-    float *x0; /* [R,C] embedding sum */
+    int64_t size; /* floats in it */
+    float *x0;    /* [R,C] embedding sum */
     layer_acts *layers;
 #define GM_ACT_LAYER(name, size)
 #define GM_ACT_SHARED(name, size) float *name;
@@ -95,6 +96,17 @@ size_t gm_acts_bytes(const gm_model_config *cfg, int64_t B, int64_t T, bool trai
     return (size_t)acts_place(NULL, NULL, cfg, B, T, training, &none) * sizeof(float);
 }
 
+/* A batch goes through in groups of sequences whose activations take at most this, or a quarter of the weights' memory where that is more.
+ * So a batch of any size takes no more memory than that, and activations are near the cache when the backward pass comes for them;
+ * smaller groups would go through the weights too often. */
+enum { GROUP_BYTES = 64 << 20 };
+
+int64_t gm_model_group(const gm_model_config *cfg, int64_t param_elements, int64_t B, int64_t T, bool training) {
+    const size_t most = GM_MAX((size_t)GROUP_BYTES, (size_t)param_elements * sizeof(float) / 4);
+    const int64_t fit = GM_MAX((int64_t)(most / gm_acts_bytes(cfg, 1, T, training)), 1), groups = (B + fit - 1) / fit;
+    return (B + groups - 1) / groups;
+}
+
 static void acts_free(gm_acts *a) {
     if (!a)
         return;
@@ -140,34 +152,33 @@ gm_gate_shape gm_model_gate_shape(const gm_model_config *c, int64_t R) {
         .kind = (int)c->attention.gate, .R = R, .C = c->width, .H = c->heads, .D = c->head_dim, .hidden = c->attention.gate_hidden};
 }
 
-/* Makes room for B x T tokens that attend to S keys, keeping the present arena when it is large enough. */
+/* Lays the arena out for B x T tokens that attend to S keys; the present one, where it is large enough: what training keeps of every block
+ * is room for forward passes of many more sequences. */
 static gm_status acts_reserve(gm_model *m, int64_t B, int64_t T, int64_t S, bool training, gm_error *err) {
-    gm_acts *old = m->acts;
+    gm_acts *a = m->acts;
     GM_TRY(gm_model_rope_reserve(m, S, err));
-    if (old && old->training >= training && B <= old->B && T <= old->T && S <= old->S)
+    if (a && a->training >= training && B <= a->B && T <= a->T && S <= a->S)
         return GM_OK;
-    if (old) {
-        training |= old->training;
-        B = GM_MAX(B, old->B);
-        T = GM_MAX(T, old->T);
-        S = GM_MAX(S, old->S);
-    }
-    acts_free(old);
-    m->acts = NULL;
     gm_attention_shape shape = gm_model_attention_shape(&m->cfg, NULL, B, T);
     shape.S = S;
     scratch_sizes scratch = {.head = gm_head_scratch(m->ctx, m->cfg.vocab),
                              .attention = (int64_t)(gm_attention_scratch_bytes(m->ctx, &shape, training) / sizeof(float)) + 16,
                              .norm = gm_norm_bwd_scratch(m->ctx, GM_MAX(m->cfg.width, m->cfg.head_dim))};
-    size_t size = (size_t)acts_place(NULL, NULL, &m->cfg, B, T, training, &scratch);
-    gm_acts *a = gm_alloc(1, sizeof *a);
-    if (a) {
-        a->layers = gm_alloc((size_t)m->cfg.layers, sizeof *a->layers);
-        a->arena = gm_alloc(size, sizeof(float));
-    }
-    if (!a || !a->layers || !a->arena) {
+    const int64_t size = acts_place(NULL, NULL, &m->cfg, B, T, training, &scratch);
+    if (!a || size > a->size) {
         acts_free(a);
-        return gm_fail_memory(err, size * sizeof(float));
+        m->acts = NULL;
+        a = gm_alloc(1, sizeof *a);
+        if (a) {
+            a->layers = gm_alloc((size_t)m->cfg.layers, sizeof *a->layers);
+            a->arena = gm_alloc((size_t)size, sizeof(float));
+        }
+        if (!a || !a->layers || !a->arena) {
+            acts_free(a);
+            return gm_fail_memory(err, (size_t)size * sizeof(float));
+        }
+        a->size = size;
+        m->acts = a;
     }
     a->B = B;
     a->T = T;
@@ -176,7 +187,6 @@ static gm_status acts_reserve(gm_model *m, int64_t B, int64_t T, int64_t S, bool
     acts_place(a, a->arena, &m->cfg, B, T, training, &scratch);
     for (int64_t l = 1; !training && l < m->cfg.layers; l++)
         a->layers[l] = a->layers[0];
-    m->acts = a;
     return GM_OK;
 }
 
@@ -620,9 +630,9 @@ static gm_status backward(gm_model *m, const int32_t *tokens, int64_t B, int64_t
     return GM_OK;
 }
 
-gm_status gm_model_forward_loss(gm_model *m, const int32_t *tokens, const int32_t *targets, int64_t B, int64_t T, const gm_tap *tap,
-                                double *mean, float *losses, gm_error *err) {
-    GM_TRY(check_batch(m, tokens, targets, B, T, err));
+/* Adds to *sum. losses: NULL ok. */
+static gm_status group_losses(gm_model *m, double *sum, float *losses, const int32_t *tokens, const int32_t *targets, int64_t B, int64_t T,
+                              const gm_tap *tap, gm_error *err) {
     GM_TRY(acts_reserve(m, B, T, T, false, err));
     GM_TRY(forward(m, tokens, B, T, NULL, 0, tap, err));
     gm_acts *s = m->acts;
@@ -632,14 +642,24 @@ gm_status gm_model_forward_loss(gm_model *m, const int32_t *tokens, const int32_
         head_logits(m, s->head, s->nf + r * C, C, rows);
         gm_logits_loss(m->ctx, s->losses + r, s->head, targets + r, rows, V);
     }
-    double sum = 0;
-    int64_t count = 0;
-    for (int64_t i = 0; i < B * T; i++) {
-        sum += s->losses[i];
-        count += targets[i] >= 0;
-    }
+    for (int64_t i = 0; i < B * T; i++)
+        *sum += s->losses[i];
     if (losses)
         memcpy(losses, s->losses, (size_t)(B * T) * sizeof(float));
+    return GM_OK;
+}
+
+gm_status gm_model_forward_loss(gm_model *m, const int32_t *tokens, const int32_t *targets, int64_t B, int64_t T, const gm_tap *tap,
+                                double *mean, float *losses, gm_error *err) {
+    GM_TRY(check_batch(m, tokens, targets, B, T, err));
+    const bool seen = tap || m->resident || m->engine; /* who looks on sees the batch whole; an engine has buffers of its own */
+    const int64_t group = seen ? B : gm_model_group(&m->cfg, m->param_elements, B, T, false);
+    double sum = 0;
+    for (int64_t b = 0; b < B; b += group)
+        GM_TRY(group_losses(m, &sum, losses ? losses + b * T : NULL, tokens + b * T, targets + b * T, GM_MIN(group, B - b), T, tap, err));
+    int64_t count = 0;
+    for (int64_t i = 0; i < B * T; i++)
+        count += targets[i] >= 0;
     *mean = count ? sum / (double)count : 0;
     return GM_OK;
 }
@@ -680,18 +700,16 @@ gm_status gm_model_train_begin(gm_model *m, int64_t B, int64_t T, gm_error *err)
         if (!m->grads)
             return gm_fail_memory(err, (size_t)m->param_elements * sizeof(float));
     }
-    return acts_reserve(m, B, T, T, true, err);
+    return acts_reserve(m, gm_model_group(&m->cfg, m->param_elements, B, T, true), T, T, true, err);
 }
 
 void gm_model_zero_grads(gm_model *m) {
     memset(m->grads, 0, (size_t)m->param_elements * sizeof(float));
 }
 
-gm_status gm_model_accumulate(gm_model *m, const int32_t *tokens, const int32_t *targets, int64_t B, int64_t T, float grad_scale,
-                              uint64_t drop, double *loss_sum, gm_error *err) {
-    GM_TRY(check_batch(m, tokens, targets, B, T, err));
+static gm_status accumulate_group(gm_model *m, const int32_t *tokens, const int32_t *targets, int64_t B, int64_t T, float grad_scale,
+                                  uint64_t drop, double *loss_sum, gm_error *err) {
     GM_TRY(acts_reserve(m, B, T, T, true, err));
-    drop = m->cfg.dropout > 0 ? drop | 1 : 0; /* 0 means no dropout below */
     GM_TRY(forward(m, tokens, B, T, NULL, drop, NULL, err));
     gm_acts *s = m->acts;
     gm_head_loss(m->ctx, s->losses, s->dn, gm_model_grad(m, m->cfg.tied ? GM_P_WTE : GM_P_HEAD, -1), s->nf, m->head, targets, grad_scale,
@@ -702,4 +720,21 @@ gm_status gm_model_accumulate(gm_model *m, const int32_t *tokens, const int32_t 
     *loss_sum += sum;
     gm_phase_lap(m->clock, GM_PHASE_HEAD);
     return backward(m, tokens, B, T, drop, err);
+}
+
+gm_status gm_model_accumulate(gm_model *m, const int32_t *tokens, const int32_t *targets, int64_t B, int64_t T, float grad_scale,
+                              uint64_t drop, double *loss_sum, gm_error *err) {
+    GM_TRY(check_batch(m, tokens, targets, B, T, err));
+    drop = m->cfg.dropout > 0 ? drop | 1 : 0; /* 0 means no dropout below */
+    const int64_t group = gm_model_group(&m->cfg, m->param_elements, B, T, true), first = m->first_sequence;
+    const gm_grads_watch *watch = m->watch;
+    gm_status status = GM_OK;
+    for (int64_t b = 0; status == GM_OK && b < B; b += group) {
+        m->first_sequence = first + b;
+        m->watch = b + group < B ? NULL : watch; /* gradients are final in the last group only */
+        status = accumulate_group(m, tokens + b * T, targets + b * T, GM_MIN(group, B - b), T, grad_scale, drop, loss_sum, err);
+    }
+    m->first_sequence = first;
+    m->watch = watch;
+    return status;
 }

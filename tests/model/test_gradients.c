@@ -206,6 +206,64 @@ static void parts_add_up(void **state) {
     }
 }
 
+static void note_final(void *user, int64_t from) {
+    (void)from;
+    ++*(int *)user;
+}
+
+/* A batch whose activations are too large goes through in groups: the sum of its sequences alone, dropped out by their places in the batch;
+ * gradients are told to be final once; and a larger batch takes no more memory. */
+static void groups_add_up(void **state) {
+    (void)state;
+    enum { B = 11, LONG = 512 };
+    gm_ctx *ctx = context_of("avx2", 2);
+    ctx = ctx ? ctx : context_of("neon", 2);
+    ctx = ctx ? ctx : context_of("ref", 2);
+    gm_model_config cfg;
+    CHECK_OK(gm_model_config_preset(&cfg, "gpt2-nano", err));
+    CHECK_OK(gm_model_config_override(&cfg, "layers=5,heads=2,width=64,vocab=64,context=512", err));
+    cfg.dropout = 0.2;
+    gm_model *m = model_of(ctx, &cfg, 2);
+    const int64_t group = gm_model_group(&m->cfg, m->param_elements, B, LONG, true);
+    assert_int_equal(group, 4); /* 4, 4, 3 */
+    int32_t *x = calloc(B * LONG, sizeof *x), *y = calloc(B * LONG, sizeof *y);
+    tokens_fill(x, y, B * LONG, cfg.vocab, 4);
+    gradients whole = {0}, alone = {0};
+    int finals = 0;
+    m->watch = &(gm_grads_watch){.user = &finals, .final = note_final};
+    CHECK_OK(gm_model_train_begin(m, B, LONG, err));
+    accumulate(m, x, y, 0, B, LONG, &whole);
+    assert_int_equal(finals, cfg.layers + 1);
+    assert_int_equal(m->first_sequence, 0);
+    m->watch = NULL;
+    gm_model_zero_grads(m);
+    for (m->first_sequence = 0; m->first_sequence < B; m->first_sequence++)
+        accumulate(m, x, y, m->first_sequence, 1, LONG, &alone);
+    assert_close(&whole, &alone, 2e-6);
+    double mean, sum = 0, parts = 0;
+    float *losses = calloc(B * LONG, sizeof *losses), *one = calloc(LONG, sizeof *one);
+    CHECK_OK(gm_model_loss(m, x, y, B, LONG, &mean, losses, err));
+    for (int64_t b = 0; b < B; b++) {
+        CHECK_OK(gm_model_loss(m, x + b * LONG, y + b * LONG, 1, LONG, &sum, one, err));
+        for (int64_t t = 0; t < LONG; t++)
+            parts += one[t];
+        assert_memory_equal(one, losses + b * LONG, LONG * sizeof *one);
+    }
+    assert_true(fabs(mean - parts / (B * LONG - B * LONG / 5)) < 1e-3 * mean);
+    gm_model_size few, many;
+    gm_model_config_size(&few, &m->cfg, B, LONG);
+    gm_model_config_size(&many, &m->cfg, 1000 * B, LONG);
+    assert_true(many.train_bytes < 4 * many.parameter_bytes + (64 << 20) && few.train_bytes > many.train_bytes / 2);
+    free(losses);
+    free(one);
+    free(whole.x);
+    free(alone.x);
+    free(x);
+    free(y);
+    gm_model_free(m);
+    gm_ctx_free(ctx);
+}
+
 /* Without the matrix library (ref) thread counts give the same bits; with it they agree. */
 static void thread_counts_agree(void **state) {
     (void)state;
@@ -324,13 +382,14 @@ static void evaluation_drops_nothing(void **state) {
 }
 
 int main(void) {
-    struct CMUnitTest tests[GM_COUNT(small_shapes) + 6];
+    struct CMUnitTest tests[GM_COUNT(small_shapes) + 7];
     int count = 0;
     for (; count < GM_COUNT(small_shapes); count++)
         tests[count] = (struct CMUnitTest){small_shapes[count].name, every_parameter, NULL, NULL, (void *)&small_shapes[count]};
     tests[count++] = (struct CMUnitTest)cmocka_unit_test(larger_models);
     tests[count++] = (struct CMUnitTest)cmocka_unit_test(oracle_by_hand);
     tests[count++] = (struct CMUnitTest)cmocka_unit_test(parts_add_up);
+    tests[count++] = (struct CMUnitTest)cmocka_unit_test(groups_add_up);
     tests[count++] = (struct CMUnitTest)cmocka_unit_test(thread_counts_agree);
     tests[count++] = (struct CMUnitTest)cmocka_unit_test(dropout_gradients);
     tests[count++] = (struct CMUnitTest)cmocka_unit_test(evaluation_drops_nothing);
