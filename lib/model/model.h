@@ -248,7 +248,8 @@ int64_t gm_kv_cache_head(const gm_model_config *c, int64_t capacity);
 size_t gm_kv_cache_bytes(const gm_model_config *c, int64_t capacity); /* of all blocks */
 void gm_kv_cache_append(const gm_model_config *c, const gm_kv_cache *cache, int64_t layer, const float **k, const float **v, int64_t T);
 
-/* Training: allocate gradients and the saved activations (of a group of the B x T) once. Then per step: zero, one or more accumulate calls. */
+/* Training: allocate gradients and the saved activations (of a group of the B x T) once. Then per step: zero, one or more accumulate calls.
+ */
 gm_status gm_model_train_begin(gm_model *m, int64_t B, int64_t T, gm_error *err);
 void gm_model_zero_grads(gm_model *m);
 /* Forward and backward of B x T tokens; gradients of grad_scale * sum of losses are added. *loss_sum += sum of losses. dropout_key:
