@@ -1,6 +1,8 @@
 /* params.c -- the parameter arena: layout from params.def, initial values, views, copies. */
 #include "model.h"
 
+#include "context.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -109,12 +111,16 @@ void gm_param_part(const gm_model_config *c, const gm_param *p, gm_part part, in
 
 /* ---- initial values: drawn from (seed, tensor name, element), so that variants share what they share */
 
-static void fill_normal(float *x, int64_t n, uint64_t key, double std) {
+enum { PARALLEL_MIN = 1 << 16 };
+
+static void fill_normal(float *x, int64_t n, uint64_t key, double std, int threads) {
+#pragma omp parallel for num_threads(threads) if (n >= PARALLEL_MIN)
     for (int64_t i = 0; i < n; i++)
         x[i] = (float)(std * gm_rng_normal(key, (uint64_t)i));
 }
 
-static void fill_uniform(float *x, int64_t n, uint64_t key, double bound) {
+static void fill_uniform(float *x, int64_t n, uint64_t key, double bound, int threads) {
+#pragma omp parallel for num_threads(threads) if (n >= PARALLEL_MIN)
     for (int64_t i = 0; i < n; i++)
         x[i] = (float)(bound * (2 * gm_rng_uniform(key, (uint64_t)i) - 1));
 }
@@ -127,6 +133,7 @@ static void fill_constant(float *x, int64_t n, float value) {
 void gm_params_init(gm_model *m, uint64_t seed) {
     const gm_model_config *c = &m->cfg;
     const gm_variant *a = &c->attention;
+    const int threads = m->ctx->threads;
     float openness = (float)log(a->gate_pi / (1 - a->gate_pi));
     int last_gate_bias = a->gate == GM_GATE_MLP ? GM_P_GATE_B2 : GM_P_GATE_B1;
     for (int i = 0; i < m->param_count; i++) {
@@ -147,21 +154,21 @@ void gm_params_init(gm_model *m, uint64_t seed) {
                 fill_constant(x, n, openness);
             break;
         case GM_PARAM_GATE:
-            fill_normal(x, n, key, c->init_std);
+            fill_normal(x, n, key, c->init_std, threads);
             break;
         case GM_PARAM_BIAS:
             if (c->init == GM_INIT_TORCH)
-                fill_uniform(x, n, key, 1 / sqrt((double)(p->slot == GM_P_B2 ? c->ffn : c->width)));
+                fill_uniform(x, n, key, 1 / sqrt((double)(p->slot == GM_P_B2 ? c->ffn : c->width)), threads);
             break;
         case GM_PARAM_EMBEDDING:
-            fill_normal(x, n, key, c->init == GM_INIT_TORCH ? 1 : c->init_std);
+            fill_normal(x, n, key, c->init == GM_INIT_TORCH ? 1 : c->init_std, threads);
             break;
         case GM_PARAM_LINEAR:
         case GM_PARAM_HEAD:
             if (c->init == GM_INIT_TORCH) /* nn.Linear: U(+-1/sqrt(fan in)) */
-                fill_uniform(x, n, key, 1 / sqrt((double)p->cols));
+                fill_uniform(x, n, key, 1 / sqrt((double)p->cols), threads);
             else
-                fill_normal(x, n, key, residual ? c->init_std / sqrt(2.0 * (double)c->layers) : c->init_std);
+                fill_normal(x, n, key, residual ? c->init_std / sqrt(2.0 * (double)c->layers) : c->init_std, threads);
             break;
         }
     }
