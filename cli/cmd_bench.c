@@ -89,6 +89,8 @@ static bool print_line(void *user, const gm_bench_line *line) {
         printf("; %.2fx", line->speedup);
     if (line->memory_share > 0)
         printf(", %.2f of the memory", line->memory_share);
+    if (line->over_softmax > 0)
+        printf("; %.3fx softmax (%.3f..%.3f)", line->over_softmax, line->over_softmax_low, line->over_softmax_high);
     printf("\n");
     fflush(stdout);
     return false;
@@ -148,7 +150,8 @@ static void bench_help(cli_page *page) {
     cli_page_text(
         page, "A line: the median time of a call; the median distance from it; the rate; the percent of the least time that this machine's "
               "measured limits allow; and which limit that is: multiply-adds (fma), 8-bit products (int8), or reading or copying as much "
-              "data as the calls go through. A model on integers also has its speed over f32 and its share of the memory. "
+              "data as the calls go through. A model on integers also has its speed over f32 and its share of the memory; an attention "
+              "variant its time over softmax's, the two measured in turn, with the range where the median lies at 95%. "
               "docs/performance.md says how each is measured and counted.");
 }
 

@@ -694,6 +694,8 @@ typedef struct gm_bench_line {
     double speedup;      /* over the same in f32; 0: nothing to compare with */
     double memory_bytes; /* of the model's weights; 0: no model */
     double memory_share; /* of what they take in f32 */
+    double over_softmax; /* time over softmax's, which takes turns with it: the median of the rounds' ratios; 0: not compared */
+    double over_softmax_low, over_softmax_high; /* where that median lies with 95% */
 } gm_bench_line;
 /* Called once per line, as they come; return true to stop. */
 typedef bool (*gm_bench_callback)(void *user, const gm_bench_line *line);

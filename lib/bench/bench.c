@@ -109,7 +109,10 @@ gm_status gm_bench_line_add(gm_bench *b, const char *name, int threads, const gm
                           .share = extra.share,
                           .speedup = extra.speedup,
                           .memory_bytes = extra.memory_bytes,
-                          .memory_share = extra.memory_share};
+                          .memory_share = extra.memory_share,
+                          .over_softmax = extra.over_softmax.median,
+                          .over_softmax_low = extra.over_softmax.low,
+                          .over_softmax_high = extra.over_softmax.high};
     json_t *j = json_pack("{s:s, s:s, s:i, s:I, s:f, s:f, s:f, s:f, s:f, s:s, s:f, s:s}", "group", line.group, "name", name, "threads",
                           threads, "calls", (json_int_t)s->calls, "median_s", s->median, "min_s", s->min, "p90_s", s->p90, "mad_s", s->mad,
                           "rate", line.rate, "unit", line.unit, "percent_of_limit", line.percent, "bound", line.bound);
@@ -118,11 +121,10 @@ gm_status gm_bench_line_add(gm_bench *b, const char *name, int threads, const gm
     const struct {
         const char *name;
         double value;
-    } extras[] = {{"tokens_per_s", line.tokens_per_s},
-                  {"share", line.share},
-                  {"speedup_over_f32", line.speedup},
-                  {"memory_bytes", line.memory_bytes},
-                  {"memory_share_of_f32", line.memory_share}};
+    } extras[] = {{"tokens_per_s", line.tokens_per_s},         {"share", line.share},
+                  {"speedup_over_f32", line.speedup},          {"memory_bytes", line.memory_bytes},
+                  {"memory_share_of_f32", line.memory_share},  {"over_softmax", line.over_softmax},
+                  {"over_softmax_low", line.over_softmax_low}, {"over_softmax_high", line.over_softmax_high}};
     for (int i = 0; i < GM_COUNT(extras); i++) {
         if (extras[i].value > 0)
             json_object_set_new(j, extras[i].name, json_real(extras[i].value));

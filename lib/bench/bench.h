@@ -57,9 +57,19 @@ typedef struct gm_timing {
     int least;
 } gm_timing;
 gm_samples gm_samples_take(void (*run)(void *state), void *state, gm_timing how);
-/* Two things in turn, sample by sample: both meet the same machine, whose memory other virtual machines share. `budget_s` is for both. */
-void gm_samples_take_two(gm_samples *out, void (*run)(void *state), void *state, void (*beside)(void *state), void *beside_state,
-                         gm_timing how);
+
+/* Up to GM_TURNS_MAX things in turn, sample by sample, another one first each round: all meet the same machine, whose memory and clock
+ * others share. `budget_s` is for all together. over_first[i] (NULL: not wanted): the rounds' times of i over those of the first. */
+enum { GM_TURNS_MAX = 8 };
+typedef struct gm_call {
+    void (*run)(void *state);
+    void *state;
+} gm_call;
+typedef struct gm_ratio {
+    double median, low, high; /* the median lies in low..high with 95% (from six rounds on) */
+} gm_ratio;
+gm_ratio gm_ratio_of(double *x, int count); /* of `count` >= 1 ratios, which are sorted in place */
+void gm_samples_in_turn(gm_samples *out, gm_ratio *over_first, const gm_call *calls, int kinds, gm_timing how);
 
 /* ---- one run of the benchmark --------------------------------------------------------------------------------------------- */
 
@@ -106,6 +116,7 @@ bool gm_bench_fits(gm_bench *b, const char *name, double bytes); /* half of the 
 /* What else a line says; 0: it does not. gm_bench_line has the same. */
 typedef struct gm_bench_extra {
     double tokens, share, speedup, memory_bytes, memory_share;
+    gm_ratio over_softmax;
 } gm_bench_extra;
 gm_status gm_bench_line_add(gm_bench *b, const char *name, int threads, const gm_samples *s, const gm_work *work, gm_bench_extra extra,
                             gm_error *err);

@@ -108,24 +108,26 @@ static const attention_shape shapes[] = {
     {1, 12, 4, 1, 8192, 64, false, false, false},
 };
 
-typedef struct attention_case {
-    const attention_shape *shape;
-    const char *variant;
-    bool backward;
-} attention_case;
-
-typedef struct attention_state {
+/* What the variants of a shape share: the same numbers at the same addresses. */
+typedef struct attention_data {
     const gm_ctx *ctx;
-    attention_case c;
+    const attention_shape *sizes;
     gm_attention_shape shape;
-    gm_norm norm;
-    gm_variant variant;
-    float *qkv, *o, *lse, *dout, *dqkv, *sinks, *dsinks;
-    float *x, *dx, *gate, *gated, *gate_work, *w, *dw; /* gated only */
-    gm_gate_shape gate_shape;
+    bool backward;
+    float *qkv, *sinks, *dout, *dqkv, *dsinks;
     void *scratch;
     int64_t copy; /* floats from one copy of the cache to the next */
-    int copies, turn;
+    int copies;
+} attention_data;
+
+typedef struct attention_state {
+    const attention_data *data;
+    gm_norm norm;
+    gm_variant variant;
+    float *o, *lse;
+    float *x, *dx, *gate, *gated, *gate_work, *w, *dw; /* gated only */
+    gm_gate_shape gate_shape;
+    int turn;
 } attention_state;
 
 /* Query and key pairs that count: of one head of one sequence. */
@@ -139,120 +141,158 @@ static double cache_bytes(const attention_shape *s) {
 }
 
 /* The caller's layout is the model's: a token's q, k, v behind each other; in a cache k, v. */
-static bool attention_memory(attention_state *a, gm_bench *b) {
-    const attention_shape *s = a->c.shape;
-    const int64_t R = s->B * s->T, HD = s->H * s->D, row = (s->H + 2 * s->KV) * s->D, decode = s->T == 1;
-    const bool backward = a->c.backward;
-    a->copy = decode ? s->B * s->S * 2 * s->KV * s->D : 0;
-    a->copies = decode ? gm_bench_copies(cache_bytes(s)) : 1;
-    a->qkv = gm_bench_floats(b, R * row + a->copy * a->copies);
+static bool data_memory(attention_data *d, gm_bench *b) {
+    const attention_shape *s = d->sizes;
+    const int64_t R = s->B * s->T, HD = s->H * s->D, row = (s->H + 2 * s->KV) * s->D;
+    const bool decode = s->T == 1;
+    d->shape = (gm_attention_shape){.B = s->B, .T = s->T, .S = s->S, .H = s->H, .KV = s->KV, .D = s->D, .causal = !s->full, .q_row = row};
+    d->shape.kv_row = decode ? 2 * s->KV * s->D : row;
+    d->copy = decode ? s->B * s->S * 2 * s->KV * s->D : 0;
+    d->copies = decode ? gm_bench_copies(cache_bytes(s)) : 1;
+    d->qkv = gm_bench_floats(b, R * row + d->copy * d->copies);
+    d->sinks = gm_bench_floats(b, s->H);
+    d->scratch = gm_bench_bytes(b, gm_attention_scratch_bytes(d->ctx, &d->shape, d->backward));
+    bool ok = d->qkv && d->sinks && d->scratch;
+    if (d->backward) {
+        d->dout = gm_bench_floats(b, R * HD);
+        d->dqkv = gm_bench_floats(b, R * row);
+        d->dsinks = gm_bench_floats(b, s->H);
+        ok = ok && d->dout && d->dqkv && d->dsinks;
+    }
+    return ok;
+}
+
+static bool variant_memory(attention_state *a, gm_bench *b) {
+    const attention_shape *s = a->data->sizes;
+    const int64_t R = s->B * s->T, HD = s->H * s->D;
     a->o = gm_bench_floats(b, R * HD);
     a->lse = gm_bench_floats(b, R * s->H);
-    a->sinks = gm_bench_floats(b, s->H);
-    a->scratch = gm_bench_bytes(b, gm_attention_scratch_bytes(a->ctx, &a->shape, backward));
-    bool ok = a->qkv && a->o && a->lse && a->sinks && a->scratch;
-    if (backward) {
-        a->dout = gm_bench_floats(b, R * HD);
-        a->dqkv = gm_bench_floats(b, R * row);
-        a->dsinks = gm_bench_floats(b, s->H);
-        ok = ok && a->dout && a->dqkv && a->dsinks;
-    }
+    bool ok = a->o && a->lse;
     if (a->variant.gate != GM_GATE_NONE) {
         a->gate_shape = (gm_gate_shape){.kind = (int)a->variant.gate, .R = R, .C = HD, .H = s->H, .D = s->D};
         a->x = gm_bench_floats(b, R * HD);
         a->gate = gm_bench_floats(b, R * s->H);
         a->gated = gm_bench_floats(b, R * HD);
         a->w = gm_bench_floats(b, HD + s->H); /* weights, then biases */
-        a->dx = backward ? gm_bench_floats(b, R * HD) : a->x;
-        a->dw = backward ? gm_bench_floats(b, HD + s->H) : a->w;
+        a->dx = a->data->backward ? gm_bench_floats(b, R * HD) : a->x;
+        a->dw = a->data->backward ? gm_bench_floats(b, HD + s->H) : a->w;
         a->gate_work = gm_bench_floats(b, R * s->H);
         ok = ok && a->x && a->gate && a->gated && a->w && a->dx && a->dw && a->gate_work;
     }
     return ok;
 }
 
-static void forward(attention_state *a) {
-    const attention_shape *s = a->c.shape;
+static void forward(void *state) {
+    attention_state *a = state;
+    const attention_data *d = a->data;
+    const attention_shape *s = d->sizes;
     const int64_t HD = s->H * s->D;
-    const float *k = a->qkv + HD;
+    const float *k = d->qkv + HD;
     if (s->T == 1)
-        k = a->qkv + (s->H + 2 * s->KV) * s->D * s->B + a->turn++ % a->copies * a->copy;
-    gm_attention_fwd(a->ctx, a->o, a->lse, a->qkv, k, k + s->KV * s->D, a->variant.sink == GM_SINK_LEARNED ? a->sinks : NULL, a->norm,
-                     &a->shape, a->scratch, NULL);
+        k = d->qkv + (s->H + 2 * s->KV) * s->D * s->B + a->turn++ % d->copies * d->copy;
+    gm_attention_fwd(d->ctx, a->o, a->lse, d->qkv, k, k + s->KV * s->D, a->variant.sink == GM_SINK_LEARNED ? d->sinks : NULL, a->norm,
+                     &d->shape, d->scratch, NULL);
     if (a->gate) {
-        gm_gate_fwd(a->ctx, a->gate, NULL, a->x, a->w, a->w + HD, NULL, NULL, &a->gate_shape);
-        gm_gate_apply(a->ctx, a->gated, a->o, a->gate, &a->gate_shape);
+        gm_gate_fwd(d->ctx, a->gate, NULL, a->x, a->w, a->w + HD, NULL, NULL, &a->gate_shape);
+        gm_gate_apply(d->ctx, a->gated, a->o, a->gate, &a->gate_shape);
     }
 }
 
-static void backward(attention_state *a) {
-    const attention_shape *s = a->c.shape;
-    const int64_t HD = s->H * s->D, KD = s->KV * s->D;
-    const float *dout = a->dout;
+static void backward(void *state) {
+    attention_state *a = state;
+    const attention_data *d = a->data;
+    const int64_t HD = d->sizes->H * d->sizes->D, KD = d->sizes->KV * d->sizes->D;
+    const float *dout = d->dout, *q = d->qkv, *k = q + HD, *v = k + KD;
     if (a->gate) {
-        gm_gate_bwd(a->ctx, a->gated, a->dx, a->dw, a->dw + HD, NULL, NULL, a->dout, a->o, a->gate, NULL, a->x, a->w, NULL, &a->gate_shape,
+        gm_gate_bwd(d->ctx, a->gated, a->dx, a->dw, a->dw + HD, NULL, NULL, dout, a->o, a->gate, NULL, a->x, a->w, NULL, &a->gate_shape,
                     a->gate_work);
         dout = a->gated;
     }
     bool sinks = a->variant.sink == GM_SINK_LEARNED;
-    gm_attention_bwd(a->ctx, a->dqkv, a->dqkv + HD, a->dqkv + HD + KD, sinks ? a->dsinks : NULL, dout, a->qkv, a->qkv + HD,
-                     a->qkv + HD + KD, a->o, a->lse, sinks ? a->sinks : NULL, a->norm, &a->shape, a->scratch, NULL);
+    gm_attention_bwd(d->ctx, d->dqkv, d->dqkv + HD, d->dqkv + HD + KD, sinks ? d->dsinks : NULL, dout, q, k, v, a->o, a->lse,
+                     sinks ? d->sinks : NULL, a->norm, &d->shape, d->scratch, NULL);
 }
 
-static void *attention_setup(gm_bench *b, const void *shape) {
-    attention_state *a = gm_bench_bytes(b, sizeof *a);
-    if (!a)
-        return NULL;
-    *a = (attention_state){.ctx = b->ctx, .c = *(const attention_case *)shape};
-    const attention_shape *s = a->c.shape;
-    const int64_t row = (s->H + 2 * s->KV) * s->D;
-    a->variant = variant_of(a->c.variant);
-    a->norm = gm_variant_norm(&a->variant, s->S);
-    a->shape = (gm_attention_shape){.B = s->B, .T = s->T, .S = s->S, .H = s->H, .KV = s->KV, .D = s->D, .causal = !s->full, .q_row = row};
-    a->shape.kv_row = s->T == 1 ? 2 * s->KV * s->D : row;
-    if (!attention_memory(a, b))
-        return NULL;
-    if (a->c.backward)
-        forward(a);
-    return a;
-}
-
-static void attention_run(void *state) {
-    attention_state *a = state;
-    (a->c.backward ? backward : forward)(a);
-}
-
-static gm_status attention_line(gm_bench *b, const attention_case *c, gm_error *err) {
-    const attention_shape *s = c->shape;
-    const bool decode = s->T == 1;
-    double heads = (double)(s->B * s->H), q = 4 * heads * (double)(s->T * s->D), kv = cache_bytes(s);
-    gm_job job = {.shape = c, .setup = attention_setup, .run = attention_run};
-    job.quick = s->every_quick || (s->one_quick && strcmp(c->variant, "softmax1") == 0);
-    job.work.flops = heads * pairs_of(s) * (double)s->D * (c->backward ? 10 : 4);
-    job.work.read = c->backward ? 3 * q + kv : q + kv; /* q, o, dout */
-    job.work.written = c->backward ? q + kv : q;
-    if (decode)
-        job.work.footprint = kv * gm_bench_copies(kv);
-    int used = snprintf(job.name, sizeof job.name, "%s %s", c->variant, decode ? "decode" : c->backward ? "backward" : "forward");
-    if (decode)
-        used += snprintf(job.name + used, sizeof job.name - (size_t)used, " over %lld D=%lld H=%lld", (long long)s->S, (long long)s->D,
-                         (long long)s->H);
+static void attention_name(char *dst, size_t n, const char *variant, const attention_data *d) {
+    const attention_shape *s = d->sizes;
+    int used = snprintf(dst, n, "%s %s", variant, s->T == 1 ? "decode" : d->backward ? "backward" : "forward");
+    if (s->T == 1)
+        used += snprintf(dst + used, n - (size_t)used, " over %lld", (long long)s->S);
     else
-        used += snprintf(job.name + used, sizeof job.name - (size_t)used, " B=%lld T=%lld D=%lld H=%lld", (long long)s->B, (long long)s->T,
-                         (long long)s->D, (long long)s->H);
+        used += snprintf(dst + used, n - (size_t)used, " B=%lld T=%lld", (long long)s->B, (long long)s->T);
+    used += snprintf(dst + used, n - (size_t)used, " D=%lld H=%lld", (long long)s->D, (long long)s->H);
     if (s->KV != s->H)
-        used += snprintf(job.name + used, sizeof job.name - (size_t)used, " KV=%lld", (long long)s->KV);
-    snprintf(job.name + used, sizeof job.name - (size_t)used, "%s", s->full ? " full" : "");
-    return gm_bench_measure(b, &job, err);
+        used += snprintf(dst + used, n - (size_t)used, " KV=%lld", (long long)s->KV);
+    snprintf(dst + used, n - (size_t)used, "%s", s->full ? " full" : "");
+}
+
+static gm_work attention_work(const attention_data *d) {
+    const attention_shape *s = d->sizes;
+    double heads = (double)(s->B * s->H), q = 4 * heads * (double)(s->T * s->D), kv = cache_bytes(s);
+    gm_work work = {.flops = heads * pairs_of(s) * (double)s->D * (d->backward ? 10 : 4)};
+    work.read = d->backward ? 3 * q + kv : q + kv; /* q, o, dout */
+    work.written = d->backward ? q + kv : q;
+    if (s->T == 1)
+        work.footprint = kv * gm_bench_copies(kv);
+    return work;
+}
+
+/* The variants of one shape, forward or backward, take turns with softmax, which the first of them is: what one costs over it is some
+ * percent, less than the machine changes from one line to the next. */
+static gm_status attention_lines(gm_bench *b, const attention_shape *sizes, bool is_backward, gm_error *err) {
+    static const char *const variants[] = {"softmax", "softmax1", "sink", "clipped", "gated"};
+    enum { VARIANTS = GM_COUNT(variants) };
+    attention_data d = {.ctx = b->ctx, .sizes = sizes, .backward = is_backward};
+    attention_state states[VARIANTS] = {0};
+    gm_call calls[VARIANTS];
+    const char *names[VARIANTS];
+    char name[72];
+    int count = 0;
+    bool softmax_wanted = false;
+    for (int v = 0; v < VARIANTS; v++) {
+        attention_name(name, sizeof name, variants[v], &d);
+        bool quick = sizes->every_quick || (sizes->one_quick && strcmp(variants[v], "softmax1") == 0);
+        bool wanted = gm_bench_wanted(b, name, quick);
+        softmax_wanted = softmax_wanted || (v == 0 && wanted);
+        if (v == 0 || wanted)
+            names[count++] = variants[v];
+    }
+    if (count == 1 && !softmax_wanted)
+        return GM_OK;
+    bool ok = data_memory(&d, b);
+    for (int i = 0; i < count && ok; i++) {
+        states[i] = (attention_state){.data = &d, .variant = variant_of(names[i])};
+        states[i].norm = gm_variant_norm(&states[i].variant, sizes->S);
+        calls[i] = (gm_call){is_backward ? backward : forward, &states[i]};
+        ok = variant_memory(&states[i], b);
+        if (ok && is_backward)
+            forward(&states[i]);
+    }
+    gm_samples samples[VARIANTS];
+    gm_ratio ratios[VARIANTS];
+    gm_timing timing = b->timing;
+    timing.budget_s *= count;
+    if (ok)
+        gm_samples_in_turn(samples, ratios, calls, count, timing);
+    gm_bench_release(b);
+    if (!ok)
+        return gm_fail_memory(err, (size_t)cache_bytes(sizes));
+    const gm_work work = attention_work(&d);
+    for (int i = softmax_wanted ? 0 : 1; i < count && !b->stopped; i++) {
+        gm_bench_extra extra = {0};
+        if (i > 0)
+            extra.over_softmax = ratios[i];
+        attention_name(name, sizeof name, names[i], &d);
+        GM_TRY(gm_bench_line_add(b, name, b->ctx->threads, &samples[i], &work, extra, err));
+    }
+    return GM_OK;
 }
 
 gm_status gm_bench_attention(gm_bench *b, gm_error *err) {
-    static const char *const variants[] = {"softmax", "softmax1", "sink", "clipped", "gated"};
     for (int s = 0; s < GM_COUNT(shapes); s++) {
-        for (int backward_too = 0; backward_too < (shapes[s].T == 1 ? 1 : 2); backward_too++) {
-            for (int v = 0; v < GM_COUNT(variants); v++)
-                GM_TRY(attention_line(b, &(attention_case){&shapes[s], variants[v], backward_too}, err));
-        }
+        GM_TRY(attention_lines(b, &shapes[s], false, err));
+        if (shapes[s].T > 1)
+            GM_TRY(attention_lines(b, &shapes[s], true, err));
     }
     return GM_OK;
 }

@@ -274,7 +274,7 @@ static gm_status pass_samples(gm_bench *b, pass_state *s, gm_samples *samples, g
         return gm_fail_memory(err, (size_t)work->read);
     for (int64_t i = 0; i < r.n; i++) /* untouched pages would all be the same page of zeros */
         r.from[i] = 1;
-    gm_samples_take_two(two, pass_run, s, read_all, &r, b->timing);
+    gm_samples_in_turn(two, NULL, (gm_call[]){{pass_run, s}, {read_all, &r}}, 2, b->timing);
     *samples = two[0];
     work->read_s = two[1].median;
     return GM_OK;

@@ -63,9 +63,46 @@ static void test_samples_are_calls(void **state) {
     assert_true(s.min <= s.median && s.median <= s.p90);
     gm_samples two[2];
     char turns[32] = "";
-    gm_samples_take_two(two, first_turn, turns, second_turn, turns, (gm_timing){0, 0, 3});
-    assert_string_equal(turns, "abababab"); /* each once to warm up, then in turn */
+    gm_samples_in_turn(two, NULL, (gm_call[]){{first_turn, turns}, {second_turn, turns}}, 2, (gm_timing){0, 0, 3});
+    assert_string_equal(turns, "ab"
+                               "ab"
+                               "ba"
+                               "ab"); /* each once to warm up, then in turn */
     assert_true(two[0].calls == 3 && two[1].calls == 3);
+}
+
+/* The ranks of a 95% interval of the median, as in tables of the sign test: 1 of 6..8, 2 of 9..11, 3 of 12, 6 of 20, 40 of 100. */
+static void test_ratios(void **state) {
+    (void)state;
+    static const int ranks[][2] = {{1, 1}, {5, 1}, {6, 1}, {8, 1}, {9, 2}, {11, 2}, {12, 3}, {20, 6}, {100, 40}};
+    for (int i = 0; i < GM_COUNT(ranks); i++) {
+        double x[100];
+        const int n = ranks[i][0], rank = ranks[i][1];
+        for (int j = 0; j < n; j++)
+            x[j] = n - j; /* n .. 1 */
+        gm_ratio r = gm_ratio_of(x, n);
+        near(r.median, (n + 1) / 2.0);
+        near(r.low, rank);
+        near(r.high, n + 1 - rank);
+    }
+}
+
+static void pass_time(void *state) {
+    double end = gm_seconds() + *(double *)state;
+    while (gm_seconds() < end) {
+    }
+}
+
+static void test_times_over_the_first(void **state) {
+    (void)state;
+    double one = 1e-3, three = 3e-3;
+    gm_samples two[2];
+    gm_ratio over[2];
+    gm_samples_in_turn(two, over, (gm_call[]){{pass_time, &one}, {pass_time, &three}}, 2, (gm_timing){0, 0, 21});
+    near(over[0].median, 1);
+    near(over[0].low, 1);
+    assert_true(over[1].low <= over[1].median && over[1].median <= over[1].high);
+    assert_true(over[1].median > 1); /* unless something else ran for 2 ms in half of the rounds */
 }
 
 /* Peaks that are set are not measured: 1e9 multiply-adds, 8e9 8-bit ones, and memory at 100, 90, .. bytes/us by size; copying half,
@@ -185,8 +222,9 @@ static void test_noise_is_told(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_statistics),        cmocka_unit_test(test_samples_are_calls), cmocka_unit_test(test_limits),
-        cmocka_unit_test(test_lists_and_filters), cmocka_unit_test(test_noise_is_told),
+        cmocka_unit_test(test_statistics),    cmocka_unit_test(test_samples_are_calls),    cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_ratios),        cmocka_unit_test(test_times_over_the_first), cmocka_unit_test(test_lists_and_filters),
+        cmocka_unit_test(test_noise_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
