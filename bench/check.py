@@ -4,6 +4,9 @@
     python3 bench/check.py [--rounds N] [--threads N] [--filter TEXT] [--ghostmax build/ghostmax]
     python3 bench/check.py --record [--table docs/performance.md]      # writes bench/record.json, and the table into that file
 
+A record takes three rounds and one for the table, some ten minutes. A round of it that the benchmark calls noisy is run again, as often as
+there are rounds; nothing is recorded of a machine that stays noisy.
+
 Every round is one `ghostmax bench --quick --json`. A line's noise is half of what its rounds spread, or what the samples of a round spread,
 whichever is more. Printed is what moved by more than three times the noise of both sides together, and by more than 5%. Exit 1: something
 became slower. Absolute times are not recorded: they belong to one machine, and percents of its limits nearly do not.
@@ -17,6 +20,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 RECORD = os.path.join(HERE, "record.json")
@@ -76,19 +80,29 @@ def measure_round(args):
 
 
 def measure(args):
-    """All rounds: the median of every value with its noise, the machine, and what was said of its noise."""
-    rounds = []
-    for i in range(args.rounds):
+    """All rounds: the median of every value with its noise, the last round, and whether one was noisy."""
+    rounds, noisy, spare = [], False, args.rounds
+    while len(rounds) < args.rounds:
+        begin = time.monotonic()
         result, values = measure_round(args)
+        noise = result["noise"]
+        again = noise["noisy"] and args.record and not args.noisy
+        print(f"round {len(rounds) + 1} of {args.rounds}, {time.monotonic() - begin:.0f} s: {len(result['lines'])} lines; {noise['verdict']}"
+              + ("; again" if again else ""), file=sys.stderr, flush=True)
+        if again and spare == 0:
+            fail("nothing recorded; record when the machine is quiet (--noisy records all the same, and says so)")
+        if again:
+            spare -= 1
+            continue
+        noisy = noisy or noise["noisy"]
         rounds.append(values)
-        print(f"round {i + 1} of {args.rounds}: {len(result['lines'])} lines; {result['noise']['verdict']}", file=sys.stderr, flush=True)
     merged = {}
     for what in rounds[0]:
         seen = [values[what] for values in rounds if what in values]
         value = statistics.median(v for v, _ in seen)
         between = (max(v for v, _ in seen) - min(v for v, _ in seen)) / 2 / value
         merged[what] = {"value": float(f"{value:.5g}"), "noise": float(f"{max(between, statistics.median(n for _, n in seen)):.3g}")}
-    return result, merged
+    return result, merged, noisy
 
 
 def write(path, text):
@@ -99,22 +113,27 @@ def write(path, text):
     os.replace(temporary, path)
 
 
-def put_table(args):
+def table_place(args):
+    """The file's text before and after its table."""
     with open(args.table) as f:
         text = f.read()
     if BEGIN not in text or END not in text:
         fail(f"'{args.table}' has no lines '{BEGIN}' and '{END}' to put the table between")
+    return text.split(BEGIN, 1)[0], text.split(END, 1)[1]
+
+
+def put_table(args):
     table = bench(args).strip("\n")
-    head, rest = text.split(BEGIN, 1)
-    write(args.table, f"{head}{BEGIN}\n```\n{table}\n```\n{END}{rest.split(END, 1)[1]}")
+    head, rest = table_place(args)
+    write(args.table, f"{head}{BEGIN}\n```\n{table}\n```\n{END}{rest}")
 
 
 def record(args):
-    result, values = measure(args)
-    if result["noise"]["noisy"] and not args.noisy:
-        fail("nothing recorded; record when the machine is quiet (--noisy records all the same, and says so)")
+    if args.table:
+        table_place(args)  # before minutes are spent
+    result, values, noisy = measure(args)
     write(args.file, json.dumps({"schema": "ghostmax.bench-record/1", "machine": result["machine"], "rounds": args.rounds,
-                                 "noisy": result["noise"]["noisy"], "values": values}, indent=1) + "\n")
+                                 "noisy": noisy, "values": values}, indent=1) + "\n")
     print(f"recorded {len(values)} values in {args.file}")
     if args.table:
         put_table(args)
@@ -126,7 +145,7 @@ def check(args):
             recorded = json.load(f)
     except OSError as e:
         fail(f"cannot read '{args.file}': {e.strerror}; `make bench-record` on a quiet machine writes it")
-    result, now = measure(args)
+    result, now, _ = measure(args)
     for field in ("processor", "isa", "gemm", "threads"):
         if recorded["machine"][field] != result["machine"][field]:
             print(f"note: recorded with {field} {recorded['machine'][field]}, now {result['machine'][field]}")

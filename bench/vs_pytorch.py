@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Training beside PyTorch: the same model, batch, threads and f32, in alternating runs on this machine.
 
-    python3 bench/vs_pytorch.py [--quick] [--python PATH]... [--mode eager,compile] [--threads N] [--ghostmax build/ghostmax]
+    python3 bench/vs_pytorch.py [--quick] [--presets LIST] [--python PATH]... [--mode eager,compile] [--rounds N] [--append FILE]
 
 Prints the PyTorch versions, then one line per preset (and per PyTorch and mode, where several are asked for): tokens/s of each side (median
 over the rounds, with their range), peak memory of the processes, and last our tokens/s over theirs. Both sides do the whole step: batch,
@@ -9,9 +9,11 @@ forward, loss, backward, gradient clipping, AdamW. The PyTorch model is written 
 F.scaled_dot_product_attention where the version has it. Every --python names an interpreter that imports torch; a version that cannot
 compile says so and is left out of that mode.
 
+With --append every line also becomes a row of a table in FILE as soon as it is there, so that presets and modes can be run one at a time, and
+a run that is stopped loses only what it was at. Progress goes to stderr.
+
 Memory is the largest resident size of each process (VmHWM), the interpreter and PyTorch's own libraries included, since a user pays for
-them; "net of imports" takes away from PyTorch's what its process
-held before the model was made, and from ours nothing.
+them; "net of imports" takes away from PyTorch's what its process held before the model was made, and from ours nothing.
 """
 import argparse
 import json
@@ -156,6 +158,7 @@ class Torch:
     def end(self):
         self.process.stdin.close()
         self.process.wait()
+        self.log.close()
 
 
 # ---- ours
@@ -197,9 +200,63 @@ def ghostmax_run(preset, steps, program, threads, folder):
     return {"rate": batch * context / seconds, "peak": usage.ru_maxrss}
 
 
+HEADER = ("| preset | batch | PyTorch | ours, tokens/s | PyTorch's | ours over PyTorch's | memory, MB | of PyTorch's | net of imports | rounds |\n"
+          "|---|---|---|---:|---:|---:|---:|---:|---:|---:|\n")
+
+
+def append_row(path, row):
+    """A row at the end of the table, which begins with its header."""
+    new = not os.path.exists(path) or os.path.getsize(path) == 0
+    with open(path, "a") as f:
+        f.write((HEADER if new else "") + row + "\n")
+
+
+class Progress:
+    """What runs now and how long what has run took, on stderr."""
+
+    def __init__(self, total):
+        self.total, self.done, self.start = total, 0, time.monotonic()
+
+    def run(self, what, work):
+        begin = time.monotonic()
+        self.done += 1
+        print(f"[{self.done} of {self.total}, {begin - self.start:.0f} s] {what} ...", end="", file=sys.stderr, flush=True)
+        result = work()
+        print(f" {time.monotonic() - begin:.1f} s", file=sys.stderr, flush=True)
+        return result
+
+
 def range_of(runs):
     rates = [run["rate"] for run in runs]
     return f"{statistics.median(rates):,.0f} tokens/s ({min(rates):,.0f}..{max(rates):,.0f})", statistics.median(rates)
+
+
+def compare(preset, sides, rounds, args, folder, progress):
+    _, batch, context, _ = PRESETS[preset]
+    ours, theirs = [], {side: [] for side in sides}
+    for side in sides:
+        side.begin(preset)
+    try:
+        for i in range(rounds):
+            name = f"{preset}, round {i + 1} of {rounds}"
+            for side in sides:
+                if side.works:
+                    theirs[side].append(progress.run(f"{name}: PyTorch {side.version} {side.mode}", lambda: side.run(STEPS[preset])))
+            ours.append(progress.run(f"{name}: ghostmax", lambda: ghostmax_run(preset, STEPS[preset], args.ghostmax, args.threads, folder)))
+    finally:
+        for side in sides:
+            side.end()
+    text, a = range_of(ours)
+    for side, runs in theirs.items():
+        if not side.works:
+            continue
+        other, b = range_of(runs)
+        mine, peak, net = max(r["peak"] for r in ours), max(r["peak"] for r in runs), max(r["peak"] - r["before"] for r in runs)
+        print(f"{preset:<12} B={batch} T={context}: ghostmax {text}, PyTorch {side.version} {side.mode} {other}, memory "
+              f"{mine >> 10:,} of {peak >> 10:,} MB {mine / peak:.2f} (net of imports {mine / net:.2f}), {a / b:.2f}x", flush=True)
+        if args.append:
+            append_row(args.append, f"| {preset} | {batch} x {context} | {side.version} {side.mode} | {a:,.0f} | {b:,.0f} | {a / b:.2f} | "
+                                    f"{mine >> 10:,} of {peak >> 10:,} | {mine / peak:.2f} | {mine / net:.2f} | {rounds} |")
 
 
 def main():
@@ -209,6 +266,7 @@ def main():
     parser.add_argument("--python", action="append", metavar="PATH", help="an interpreter that has torch; repeat for several (default: this one)")
     parser.add_argument("--mode", default="eager", help="eager, compile or eager,compile (default eager)")
     parser.add_argument("--rounds", type=int, help="alternating runs of each side (default 3, quick 2)")
+    parser.add_argument("--append", metavar="FILE", help="also add every line to the table in FILE, which begins one where there is none")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--ghostmax", default=os.path.join(os.path.dirname(__file__), "..", "build", "ghostmax"))
     parser.add_argument("--side", help=argparse.SUPPRESS)
@@ -229,30 +287,17 @@ def main():
     versions = dict.fromkeys(side.version for side in sides)
     print(f"PyTorch {' and '.join(versions)}, {' and '.join(modes)}, {args.threads} threads, f32")
     rounds = args.rounds or (2 if args.quick else 3)
+    progress = Progress(len(presets) * rounds * (1 + sum(side.works for side in sides)))
     with tempfile.TemporaryDirectory() as folder:
         for preset in presets:
-            _, batch, context, _ = PRESETS[preset]
-            ours, theirs = [], {side: [] for side in sides if side.works}
-            for side in theirs:
-                side.begin(preset)
-            for _ in range(rounds):
-                for side in theirs:
-                    theirs[side] += [side.run(STEPS[preset])] if side.works else []
-                ours.append(ghostmax_run(preset, STEPS[preset], args.ghostmax, args.threads, folder))
-            for side in theirs:
-                side.end()
-            text, a = range_of(ours)
-            for side, runs in theirs.items():
-                if not side.works:
-                    continue
-                other, b = range_of(runs)
-                mine, peak, net = max(r["peak"] for r in ours), max(r["peak"] for r in runs), max(r["peak"] - r["before"] for r in runs)
-                print(f"{preset:<12} B={batch} T={context}: ghostmax {text}, PyTorch {side.version} {side.mode} {other}, memory "
-                      f"{mine >> 10:,} of {peak >> 10:,} MB {mine / peak:.2f} (net of imports {mine / net:.2f}), {a / b:.2f}x", flush=True)
+            compare(preset, [side for side in sides if side.works], rounds, args, folder, progress)
     for side in sides:
         if not side.works:
             print(f"PyTorch {side.version} {side.mode}: left out: {side.why}", file=sys.stderr)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("\nvs_pytorch.py: stopped; what had its line stays")
