@@ -90,9 +90,7 @@ static int measure_run(const cli_command *command, void *arguments) {
     char line[2048] = "";
     cli_command_line(line, sizeof line);
     if (status == GM_OK && writes)
-        status = gm_measure_write(loaded.ctx, text, args->out, line, args->force, &err);
-    if (status == GM_OK && writes)
-        status = gm_sample_write(loaded.model, loaded.data, args->out, &err);
+        status = gm_measure_write(loaded.ctx, text, loaded.model, loaded.data, args->out, line, args->force, &err);
     if (status == GM_OK && writes)
         status = write_report(args->out, &err);
     status = gm_dist_agree(cli_ranks(), status, &err);

@@ -421,11 +421,14 @@ enum { GM_SAMPLE_TOKENS = 64 };
  * GM_EIO, GM_ENOMEM, those of gm_model_loss. Test: tests/cli/cli_report.py */
 gm_status gm_sample_write(gm_model *m, const gm_data *data, const char *folder, gm_error *err);
 /* A measurement as files for reports and spreadsheets: measure.json (with a checksum, and `made`: ctx's machine and the command line, NULL:
- * none) and tables of it as .csv (docs/formats.md). What the measurement does not have makes no file. force: a measurement that stands
- * there is replaced, else it is refused (GM_EINVAL, nothing touched), which gm_measure_check_folder tells beforehand. Errors: GM_EINVAL (no
- * measurement), GM_EIO, GM_ENOMEM. Test: tests/cli/cli_measure.py */
+ * none), tables of it as .csv, and of `sampled` on data (NULL: none) gm_sample_write's file (docs/formats.md). What the measurement does
+ * not have makes no file. All are whole before the first is seen, and measure.json comes last. force: a measurement that stands there is
+ * replaced, with its sample and report.html, once the new one is whole; else it is refused (GM_EINVAL, nothing touched), which
+ * gm_measure_check_folder tells beforehand. Errors: GM_EINVAL (no measurement), GM_EIO, GM_ENOMEM, those of gm_sample_write. Test:
+ * tests/cli/cli_measure.py, tests/crash/crash.py */
 gm_status gm_measure_check_folder(const char *folder, bool force, gm_error *err);
-gm_status gm_measure_write(const gm_ctx *ctx, const char *json, const char *folder, const char *command, bool force, gm_error *err);
+gm_status gm_measure_write(const gm_ctx *ctx, const char *json, gm_model *sampled, const gm_data *data, const char *folder,
+                           const char *command, bool force, gm_error *err);
 
 /* ---- several processes: one job on many cores or machines, over MPI (docs/cluster.md) ---------------------------------------------- */
 

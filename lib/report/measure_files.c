@@ -132,27 +132,35 @@ gm_status gm_measure_check_folder(const char *folder, bool force, gm_error *err)
     return GM_OK;
 }
 
-gm_status gm_measure_write(const gm_ctx *ctx, const char *json, const char *folder, const char *command, bool force, gm_error *err) {
-    char path[1024];
+static gm_status put(json_t *root, gm_model *sampled, const gm_data *data, const char *folder, gm_error *err) {
+    char path[1100];
+    GM_TRY(write_tables(root, folder, err));
+    if (sampled)
+        GM_TRY(gm_sample_write(sampled, data, folder, err));
+    GM_TRY(gm_path_join(path, sizeof path, folder, "measure.json", err));
+    return gm_store_write(root, path, err);
+}
+
+gm_status gm_measure_write(const gm_ctx *ctx, const char *json, gm_model *sampled, const gm_data *data, const char *folder,
+                           const char *command, bool force, gm_error *err) {
+    const char *obsolete[GM_COUNT(tables) + 3] = {"sample.safetensors", "report.html"}; /* of a measurement that stood here */
+    for (int i = 0; i < GM_COUNT(tables); i++)
+        obsolete[i + 2] = tables[i].file;
+    gm_folder f = {.fd = -1};
     json_t *root = json_loads(json, JSON_REJECT_DUPLICATES, NULL);
     const char *schema = json_string_value(json_object_get(root, "schema"));
     gm_status status = schema && strcmp(schema, "ghostmax.measure/1") == 0 ? gm_measure_check_folder(folder, force, err)
                                                                            : gm_fail(err, GM_EINVAL, "this is no measurement's JSON");
     if (status == GM_OK)
-        status = gm_dir_make(folder, err);
-    for (int i = -1; i < GM_COUNT(tables) && status == GM_OK; i++) { /* tables of a measurement that stood here */
-        status = gm_path_join(path, sizeof path, folder, i < 0 ? "measure.json" : tables[i].file, err);
-        if (status == GM_OK && gm_path_exists(path) && remove(path) != 0)
-            status = gm_fail_errno(err, "cannot replace '%s'", path);
-    }
-    if (status == GM_OK)
-        status = write_tables(root, folder, err);
-    if (status == GM_OK)
-        status = gm_path_join(path, sizeof path, folder, "measure.json", err);
-    if (status == GM_OK)
+        status = gm_folder_open(&f, folder, err);
+    if (status == GM_OK) {
         json_object_set_new(root, "made", gm_made_json(ctx, command));
-    if (status == GM_OK)
-        status = gm_store_write(root, path, err); /* last: where it stands, the tables do */
+        status = put(root, sampled, data, f.staging, err);
+        if (status == GM_OK)
+            status = gm_folder_commit(&f, "measure.json", obsolete, err);
+        else
+            gm_folder_abort(&f);
+    }
     json_decref(root);
     return status;
 }

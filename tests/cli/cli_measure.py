@@ -2,6 +2,7 @@
 import csv
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -71,6 +72,10 @@ class Measure(Case):
         self.measure(model, "--data", data, "--sequences", 4, "--brief", "--out", out, "--force")  # no table of the old measurement is left
         self.assertFalse(os.path.exists(os.path.join(out, "largest.csv")))
         self.fails(1, [data], "measure", model, "--data", data, "--out", data)
+        before = tree(out)  # what cannot be replaced stays
+        small = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (16384, 16384))
+        self.fails(1, ["File too large"], "measure", model, "--data", data, "--quiet", "--threads", 1, "--out", out, "--force", preexec_fn=small)
+        self.assertEqual(tree(out), before)
 
     def test_same_bits(self):
         model, data = self.model()

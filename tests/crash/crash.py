@@ -98,7 +98,7 @@ def went_on(job, before, stderr):
 def at_places(stage, limit):
     pick, kills, jobs = random.Random(11), collections.Counter(), [j for j in scene.JOBS if any(x.startswith("out/") for x in scene.JOBS[j][0])]
     for job in jobs:
-        folder = stage.fresh()
+        folder = stage.fresh(job)
         sites = os.path.join(folder, "sites")
         whole = stage.run(folder, scene.JOBS[job][0], GM_FAULT_SITES=sites)
         assert whole.returncode == 0, (job, whole.stderr)
@@ -108,7 +108,7 @@ def at_places(stage, limit):
         wanted = [(kind, n) for kind, n in wanted if kind in KINDS]
         scene.remove(folder)
         for kind, n in pick.sample(wanted, limit) if len(wanted) > limit else wanted:
-            folder = stage.fresh()
+            folder = stage.fresh(job)
             killed = stage.run(folder, scene.JOBS[job][0], GM_FAULT=f"{kind}:{n}:kill")
             where = f"{job} killed at {kind} {n}"
             assert killed.returncode == -9, (where, killed.returncode, killed.stderr)

@@ -51,7 +51,7 @@ def check(stage, job, fault, clean, output, ends):
     """None, or what is wrong. jansson's parser does not look whether its buffer could grow and reads past it then; it loses what it had, too. There is
     nothing for us to do about that but to have no file torn by it. `ends`: by what was left, how the same command ended over it."""
     kind = fault.split(":")[0]
-    folder = stage.fresh()
+    folder = stage.fresh(job)
     try:
         done = stage.run(folder, scene.JOBS[job][0], GM_FAULT=fault)
         lines = done.stderr.splitlines()
@@ -108,7 +108,7 @@ def main():
     with tempfile.TemporaryDirectory(dir=memory) as folder, concurrent.futures.ThreadPoolExecutor(workers) as pool:
         stage = scene.Scene(program, folder)
         for job in jobs:
-            first = stage.fresh()
+            first = stage.fresh(job)
             found, clean, output = places(stage, job, first)
             scene.remove(first)
             faults, ends = [], {}

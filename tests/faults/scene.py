@@ -1,6 +1,7 @@
 """What the fault and crash tests share: small inputs, one small job per command, and what is left of it, comparable.
 
 A job is run in a folder of its own whose `in` leads to the inputs; everything that it writes is in `out`."""
+import csv
 import hashlib
 import itertools
 import json
@@ -24,6 +25,7 @@ JOBS = {
     "train-from": (["train", "--data", "in/text.txt", "--from", "in/model", "--attention", "softmax1", "--batch", "2", "--context", "12", "--steps", "2",
                     "--eval-sequences", "4", "--out", "out/run", "--json", "--quiet", *ONE], True),
     "measure": (["measure", "in/model", "--data", "in/text.txt", "--sequences", "4", "--out", "out/measured", "--json", "--quiet", *ONE], False),
+    "measure-over": (["measure", "in/model", "--data", "in/text.txt", "--sequences", "4", "--out", "out/measured", "--force", "--json", "--quiet", *ONE], True),
     "eval": (["eval", "in/model", "--data", "in/text.txt", "--sequences", "4", "--json", "--quiet", *ONE], True),
     "quantize": (["quantize", "in/model", "--data", "in/text.txt", "--sequences", "2", "--calibration-batches", "2", "--out", "out/q", "--json", "--quiet",
                   *ONE], False),
@@ -39,6 +41,8 @@ JOBS = {
     "tokenize-train": (["tokenize", "in/short.txt", "--train", "bpe", "--vocab", "300", "--out", "out/tokenizer.json", "--json"], False),
     "explain": (["explain", "--json", "--", "-10", "-10", "3"], True),
 }
+
+BEFORE = {"measure-over": "measured"}  # what of the inputs stands in `out` when a job begins
 
 
 def text(path, words):
@@ -60,14 +64,17 @@ class Scene:
                           ["train", "--data", "in/text.txt", *LLAMA, "--no-bos", "--attention", "softmax1", "--steps", "2", "--out", "llama"],
                           ["train", "--data", "in/text.txt", *LLAMA, "--steps", "2", "--out", "plain"],
                           ["quantize", "model", "--data", "in/text.txt", "--sequences", "2", "--calibration-batches", "2", "--out", "quantized", "--quiet"],
+                          ["measure", "model", "--data", "in/text.txt", "--sequences", "2", "--out", "measured", "--quiet", *ONE],
                           ["convert", "llama", "--to", "gguf", "--out", "m.gguf"], [*LAB[:-1], "lab"]):
             done = self.run(self.inputs, arguments)
             assert done.returncode == 0, (arguments, done.stderr)
 
-    def fresh(self):
+    def fresh(self, job=None):
         path = os.path.join(self.folder, f"job{next(self.count)}")
         os.makedirs(os.path.join(path, "out"))
         os.symlink(self.inputs, os.path.join(path, "in"))
+        if job in BEFORE:
+            shutil.copytree(os.path.join(self.inputs, BEFORE[job]), os.path.join(path, "out", BEFORE[job]))
         return path
 
     def run(self, folder, arguments, **environment):
@@ -121,6 +128,17 @@ def events_are_whole(path):
     assert at == len(data), f"{path}: torn"
 
 
+def tables_are_of(folder):
+    """A measurement's tables are of this measurement."""
+    with open(os.path.join(folder, "measure.json")) as f:
+        tensors = json.load(f)["tensors"]
+    with open(os.path.join(folder, "tensors.csv"), newline="") as f:
+        rows = list(csv.DictReader(f))
+    norms = [float(row["inf_norm"]) for row in rows]
+    assert len(norms) == len(tensors) and all(abs(a - t["inf_norm"]) <= 1e-8 * abs(a) for a, t in zip(norms, tensors)), f"{folder}: tables of another one"
+    assert os.path.exists(os.path.join(folder, "sample.safetensors")), f"{folder}: a measurement without its sample"
+
+
 def is_temporary(name):
     return re.search(r"\.ghostmax-\d+-\d+\.tmp$", name) or name == ".ghostmax.lock"
 
@@ -144,6 +162,8 @@ def files(folder, running=False):
             if any("-of-" in n for n in names) and "model.safetensors" not in names:
                 assert "model.safetensors.index.json" in names, f"{base}: shards without their index"
             assert "tokenizer.json" in names, f"{base}: a model without its tokenizer"
+        if "measure.json" in names and "tensors.csv" in names:
+            tables_are_of(base)
     return found
 
 
