@@ -18,7 +18,7 @@ typedef struct eval_beside {
 } eval_beside;
 
 static void eval_defaults(void *args) {
-    *(eval_args *)args = (eval_args){.eval = {.sequences = 256, .batch = 8}};
+    *(eval_args *)args = (eval_args){.eval = {.batch = 8}};
 }
 
 static const cli_option eval_options[] = {
@@ -30,7 +30,8 @@ static const cli_option eval_options[] = {
      "the model's own"},
     {"context", "N", "tokens per sequence or window", CLI_COUNT, offsetof(eval_args, data.context), 1, 1 << 24, "the model's"},
     {"no-bos", NULL, "sequences, or the whole text, do not begin with BOS", CLI_FLAG, offsetof(eval_args, data.no_bos), 0, 0, NULL},
-    {"sequences", "N", "at most this many validation sequences", CLI_COUNT, offsetof(eval_args, eval.sequences), 1, 1e9, NULL},
+    {"sequences", "N", "at most this many validation sequences, or windows", CLI_COUNT, offsetof(eval_args, eval.sequences), 1, 1e9,
+     "256; with --stride all"},
     {"batch", "N", "sequences at a time", CLI_COUNT, offsetof(eval_args, eval.batch), 1, 1 << 16, NULL},
     {"reference", "MODEL", "a quantized MODEL's f32 original, to compare with", CLI_TEXT, offsetof(eval_args, reference), 0, 0, NULL},
     {0}};
@@ -128,6 +129,8 @@ static int eval_run(const cli_command *command, void *arguments) {
     if (code != CLI_DONE)
         return code;
     args->eval.context = args->data.context;
+    if (!args->eval.stride && !args->eval.sequences)
+        args->eval.sequences = 256;
     gm_status status = loaded.quantized ? eval_quantized(args, &loaded, &progress, &result, &beside, &err)
                                         : gm_model_eval(loaded.model, loaded.data, &args->eval, eval_progress, &progress, &result, &err);
     if (status == GM_OK && args->reference)

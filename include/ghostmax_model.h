@@ -380,7 +380,7 @@ gm_status gm_train_run(const gm_ctx *ctx, const gm_model_config *cfg, const gm_d
 
 typedef struct gm_eval_options {
     int64_t batch;     /* sequences or windows at a time; 0: 8 */
-    int64_t sequences; /* at most this many validation sequences; 0: all */
+    int64_t sequences; /* at most this many validation sequences, or windows; 0: all */
     /* > 0: not the validation sequences but the whole text (gm_data_options.whole), as the Hugging Face perplexity recipe reads it: windows
      * of `context` tokens that move by `stride`. A window scores the tokens that no window before it held; of these the very first token
      * of a window has no context and is not scored, so with stride = context one in `context` is left out. BOS, when the data has it,

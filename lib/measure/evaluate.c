@@ -55,9 +55,13 @@ static gm_status add_turn(evaluation *e, gm_status mine, const tally t, gm_error
     return GM_OK;
 }
 
+static int64_t at_most(int64_t all, int64_t asked) {
+    return asked > 0 ? GM_MIN(asked, all) : all;
+}
+
 static gm_status over_sequences(evaluation *e, int64_t sequences, gm_error *err) {
-    const int64_t all = gm_data_validation_count(e->data), rank = gm_dist_rank(e->dist), ranks = gm_dist_size(e->dist);
-    e->total = sequences > 0 ? GM_MIN(sequences, all) : all;
+    const int64_t rank = gm_dist_rank(e->dist), ranks = gm_dist_size(e->dist);
+    e->total = at_most(gm_data_validation_count(e->data), sequences);
     for (int64_t turn = 0; turn < e->total; turn += e->batch * ranks) {
         int64_t first = turn + rank * e->batch, B = GM_MIN(e->batch, e->total - first);
         tally t = {[ROWS] = (double)GM_MAX(B, 0)};
@@ -109,7 +113,7 @@ static gm_status over_windows(evaluation *e, const gm_eval_options *o, gm_error 
     if (o->stride > o->context)
         return gm_fail(err, GM_EINVAL, "a stride of %lld passes over tokens: it must be 1 .. %lld, the context", (long long)o->stride,
                        (long long)o->context);
-    e->total = N <= o->context ? 1 : 1 + (N - o->context + o->stride - 1) / o->stride;
+    e->total = at_most(N <= o->context ? 1 : 1 + (N - o->context + o->stride - 1) / o->stride, o->sequences);
     for (int64_t turn = 0; turn < e->total; turn += ranks) {
         const int64_t begin = (turn + rank) * o->stride, seen = begin ? begin - o->stride + o->context : 0;
         tally t = {0};

@@ -75,6 +75,8 @@ class Model(Case):
         self.assertGreaterEqual(half["tokens"], counts["train_tokens"] + counts["validation_tokens"])  # all of it, split or not
         self.assertAlmostEqual(half["recipe_ppl"], half["ppl"], delta=1e-2 * half["ppl"])
         self.assertEqual(json.loads(self.ok(*windows, 8, "--no-bos"))["tokens"], half["tokens"] - 1)  # BOS gave the first its context
+        few = json.loads(self.ok(*windows, 8, "--sequences", 5))
+        self.assertEqual((few["windows"], few["tokens"]), (5, 16 + 4 * 8 - 1))
         for words, arguments in ((["stride"], [17]), (["--stride"], [8, "--data", "stories"])):
             self.fails(2, words, *windows, *arguments)
 

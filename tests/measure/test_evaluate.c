@@ -38,7 +38,8 @@ typedef struct expected_window {
     int64_t begin, end, first, fresh; /* fresh: tokens that no window before held, scored or not */
 } expected_window;
 
-static void check_windows(const char *text, bool bos, int64_t context, int64_t stride, const expected_window *windows, int count) {
+static void check_windows(const char *text, bool bos, int64_t context, int64_t stride, int64_t limit, const expected_window *windows,
+                          int count) {
     gm_ctx *ctx;
     gm_model *m = bytes_model(&ctx);
     gm_data *d = open_text(text, bos);
@@ -61,7 +62,7 @@ static void check_windows(const char *text, bool bos, int64_t context, int64_t s
         weight += (double)(windows[w].fresh - 1);
     }
     gm_eval_result r;
-    CHECK_OK(gm_model_eval(m, d, &(gm_eval_options){.stride = stride, .context = context}, NULL, NULL, &r, err));
+    CHECK_OK(gm_model_eval(m, d, &(gm_eval_options){.stride = stride, .context = context, .sequences = limit}, NULL, NULL, &r, err));
     assert_int_equal(r.tokens, scored);
     assert_int_equal(r.sequences, count);
     if (!(fabs(r.loss - sum / (double)scored) <= 1e-5) || !(fabs(r.recipe_loss - recipe / weight) <= 1e-5))
@@ -77,13 +78,15 @@ static void windows_of_the_recipe(void **state) {
     (void)state;
     const char *text = "The quick brown fox"; /* 19 bytes */
     /* Windows move by less than their length: every token but the first of all is scored once. */
-    check_windows(text, false, 8, 5, (const expected_window[]){{0, 8, 1, 8}, {5, 13, 8, 5}, {10, 18, 13, 5}, {15, 19, 18, 1}}, 4);
+    check_windows(text, false, 8, 5, 0, (const expected_window[]){{0, 8, 1, 8}, {5, 13, 8, 5}, {10, 18, 13, 5}, {15, 19, 18, 1}}, 4);
+    /* The first two of these. */
+    check_windows(text, false, 8, 5, 2, (const expected_window[]){{0, 8, 1, 8}, {5, 13, 8, 5}}, 2);
     /* By their length: each window's first token has no context. */
-    check_windows(text, false, 8, 8, (const expected_window[]){{0, 8, 1, 8}, {8, 16, 9, 8}, {16, 19, 17, 3}}, 3);
+    check_windows(text, false, 8, 8, 0, (const expected_window[]){{0, 8, 1, 8}, {8, 16, 9, 8}, {16, 19, 17, 3}}, 3);
     /* BOS stands once, and gives the first token a context: a stream of 20. */
-    check_windows(text, true, 8, 4, (const expected_window[]){{0, 8, 1, 8}, {4, 12, 8, 4}, {8, 16, 12, 4}, {12, 20, 16, 4}}, 4);
+    check_windows(text, true, 8, 4, 0, (const expected_window[]){{0, 8, 1, 8}, {4, 12, 8, 4}, {8, 16, 12, 4}, {12, 20, 16, 4}}, 4);
     /* A text that fits one window. */
-    check_windows("short", true, 8, 3, (const expected_window[]){{0, 6, 1, 6}}, 1);
+    check_windows("short", true, 8, 3, 0, (const expected_window[]){{0, 6, 1, 6}}, 1);
 }
 
 static bool stop_at_two(void *user, int64_t done, int64_t total) {
