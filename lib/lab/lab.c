@@ -255,9 +255,10 @@ static void set_finite(json_t *object, const char *name, double x) {
     json_object_set_new(object, name, isfinite(x) ? json_real(x) : json_null());
 }
 
-/* What is computed for a finished run, and with which settings: read from `path` when it was made with the same, else made. */
+/* What is computed for a finished run, and with which settings: read from `path` when it was made in the same way with the same, else made.
+ */
 typedef struct analysis {
-    const char *file, *phase;
+    const char *file, *phase, *schema;
     json_t *settings, *root;
     char path[1024];
 } analysis;
@@ -268,7 +269,9 @@ static gm_status analyse(analysis a[2], lab *l, gm_trial *run, const char *folde
     for (int i = 0; i < 2; i++) {
         GM_TRY(gm_path_join(a[i].path, sizeof a[i].path, folder, a[i].file, err));
         GM_TRY(gm_store_read(&a[i].root, a[i].path, "remove it: the same command makes it anew", err));
-        if (a[i].root && !json_equal(json_object_get(a[i].root, "settings"), a[i].settings)) {
+        const char *schema = json_string_value(json_object_get(a[i].root, "schema"));
+        if (a[i].root &&
+            (!schema || strcmp(schema, a[i].schema) != 0 || !json_equal(json_object_get(a[i].root, "settings"), a[i].settings))) {
             json_decref(a[i].root);
             a[i].root = NULL;
         }
@@ -289,6 +292,7 @@ static gm_status analyse(analysis a[2], lab *l, gm_trial *run, const char *folde
         if (status == GM_OK && i == 0)
             status = gm_sample_write(model, l->data, folder, err);
         if (status == GM_OK) {
+            json_object_set_new(a[i].root, "schema", json_string(a[i].schema));
             json_object_set(a[i].root, "settings", a[i].settings);
             status = gm_store_write(a[i].root, a[i].path, err);
         }
@@ -305,8 +309,8 @@ static gm_status do_run(void *user, gm_trial *run, gm_error *err) {
     gm_train_options train = o->train;
     gm_train_result result;
     train_teller teller = {l, run, false};
-    analysis analyses[2] = {{.file = "measure.json", .phase = "measure", .settings = l->measuring},
-                            {.file = "quant.json", .phase = "quantize", .settings = l->quantizing}};
+    analysis analyses[2] = {{.file = "measure.json", .phase = "measure", .schema = "ghostmax.measure/1", .settings = l->measuring},
+                            {.file = "quant.json", .phase = "quantize", .schema = "ghostmax.quant/2", .settings = l->quantizing}};
     cfg.attention = l->plan.variants[run->variant];
     train.seed = run->seed;
     train.command = o->command;

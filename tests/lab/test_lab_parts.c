@@ -166,10 +166,65 @@ static void test_override(void **state) {
         assert_true(i < 32); /* the command line's table has room for all */
 }
 
+/* ---- what is kept of an earlier call ------------------------------------------------------------------------------------- */
+
+static double w8a8_loss(const char *path, const char *new_schema, double new_loss) {
+    gm_error err;
+    json_t *quant;
+    assert_int_equal(gm_store_read(&quant, path, "", &err), GM_OK);
+    const double loss = json_number_value(json_object_get(quant, "w8a8_loss"));
+    if (new_schema) {
+        json_object_set_new(quant, "schema", json_string(new_schema));
+        json_object_set_new(quant, "w8a8_loss", json_real(new_loss));
+        if (!*new_schema)
+            json_object_del(quant, "schema");
+        assert_int_equal(gm_store_write(quant, path, &err), GM_OK);
+    }
+    json_decref(quant);
+    return loss;
+}
+
+/* quant.json is kept while it was made in the present way, and made anew where it was not (or does not say how). */
+static void test_quantized_in_another_way(void **state) {
+    (void)state;
+    char base[] = "/tmp/ghostmax-lab-XXXXXX", out[64], path[128];
+    gm_ctx *ctx;
+    gm_error err;
+    assert_non_null(mkdtemp(base));
+    snprintf(out, sizeof out, "%s/lab", base);
+    snprintf(path, sizeof path, "%s/runs/gated-s1/quant.json", out);
+    assert_int_equal(gm_ctx_create(&ctx, &(gm_ctx_options){.threads = 1, .isa = "ref"}, &err), GM_OK);
+    gm_lab_options o = {.variants = "gated",
+                        .data.source = "bb",
+                        .seeds = 1,
+                        .measure_sequences = 2,
+                        .no_ablations = true,
+                        .out = out,
+                        .overrides = "width=16"};
+    gm_train_defaults(&o.train);
+    gm_quant_defaults(&o.quant);
+    o.train.steps = o.train.batch = o.quant.calibration_batches = 2;
+    o.train.context = 16;
+    o.train.eval_sequences = 4;
+    if (gm_lab_run(ctx, &o, NULL, NULL, NULL, NULL, &err) != GM_OK)
+        fail_msg("%s", err.msg);
+    const double loss = w8a8_loss(path, "ghostmax.quant/2", 99);
+    for (const char **schema = (const char *[]){"ghostmax.quant/1", "", NULL}; *schema; schema++) {
+        assert_int_equal(gm_lab_run(ctx, &o, NULL, NULL, NULL, NULL, &err), GM_OK);
+        assert_true(w8a8_loss(path, *schema, 99) == 99); /* kept */
+        assert_int_equal(gm_lab_run(ctx, &o, NULL, NULL, NULL, NULL, &err), GM_OK);
+        assert_true(w8a8_loss(path, "ghostmax.quant/2", 99) == loss);
+    }
+    gm_ctx_free(ctx);
+    char command[80];
+    snprintf(command, sizeof command, "rm -r %s", base);
+    assert_int_equal(system(command), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_spread),        cmocka_unit_test(test_interval), cmocka_unit_test(test_store),
-        cmocka_unit_test(test_variants_list), cmocka_unit_test(test_override),
+        cmocka_unit_test(test_variants_list), cmocka_unit_test(test_override), cmocka_unit_test(test_quantized_in_another_way),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
