@@ -418,7 +418,7 @@ gm_status gm_measure_model(gm_model *m, const gm_data *data, const gm_measure_op
 enum { GM_SAMPLE_TOKENS = 64 };
 /* One validation sequence's first GM_SAMPLE_TOKENS (or fewer) tokens in `folder`/sample.safetensors, for the eye: every tensor of the
  * measurement, every head's attention weights and null mass, the tokens and their texts (docs/formats.md). Changes nothing in m. Errors:
- * GM_EIO, GM_ENOMEM, those of gm_model_loss. Test: tests/cli/cli_report.py */
+ * GM_EIO, GM_ENOMEM, those of gm_model_loss. Test: tests/measure/test_sample.c, tests/cli/cli_report.py */
 gm_status gm_sample_write(gm_model *m, const gm_data *data, const char *folder, gm_error *err);
 /* A measurement as files for reports and spreadsheets: measure.json (with a checksum, and `made`: ctx's machine and the command line, NULL:
  * none), tables of it as .csv, and of `sampled` on data (NULL: none) gm_sample_write's file (docs/formats.md). What the measurement does

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WIDTH_LEAST = 30, WIDTH_MOST = 200, LABEL_MOST = 120, CHART_ROWS = 10, CELL_MOST = 40, BITS_BAR_LEAST = 8 };
+enum { WIDTH_LEAST = 30, WIDTH_MOST = 200, LABEL_MOST = 120, CHART_ROWS = 10, CELL_MOST = 40, NUMBER_MOST = 8, BITS_BAR_LEAST = 8 };
 
 /* What is drawn of one group: its runs by variant (and model, where there are several), in the order of their first appearance. */
 typedef struct drawing {
@@ -70,16 +70,7 @@ static int widest_label(const drawing *d) {
 
 /* The text in exactly so many columns: cut, or filled up. */
 static void put_cut(const drawing *d, const char *text, int columns) {
-    char part[4 * LABEL_MOST];
-    int width = 0;
-    size_t n = 0;
-    while (text[n] && n + 4 < sizeof part && (width < columns || (text[n] & 0xc0) == 0x80)) {
-        width += (text[n] & 0xc0) != 0x80;
-        part[n] = text[n];
-        n++;
-    }
-    part[n] = 0;
-    gm_chart_text(d->out, d->style, part, NULL);
+    const int width = gm_chart_cut(d->out, d->style, text, columns);
     gm_text_add(d->out, "%*s", columns - width, "");
 }
 
@@ -92,6 +83,8 @@ static void heading(const drawing *d, const char *text, const char *more) {
     gm_text_free(&line);
 }
 
+static const char diverged[] = "  diverged";
+
 /* ---- the table ------------------------------------------------------------------------------------------------------------------------
  */
 
@@ -99,8 +92,8 @@ static void add_spread(char dst[CELL_MOST], const json_t *spread, const gm_text_
     double mean = gm_gather_number(spread, "mean"), std = gm_gather_number(spread, "std");
     char number[16], around[16];
     if (!(std > 0) || !isfinite(mean) || fabs(mean) >= 9999.5 || std < 1e-6) {
-        gm_chart_number(number, mean);
-        gm_chart_number(around, std);
+        gm_chart_number(number, mean, NUMBER_MOST);
+        gm_chart_number(around, std, NUMBER_MOST);
         snprintf(dst, CELL_MOST, std > 0 ? "%s %s %s" : "%s", number, style->unicode ? "±" : "+-", around);
         return;
     }
@@ -149,6 +142,16 @@ static int column_width(const drawing *d, const json_t *rows, const json_t *metr
     return width;
 }
 
+static bool has_diverged(const json_t *rows) {
+    const json_t *row;
+    size_t i;
+    json_array_foreach(rows, i, row) {
+        if (json_object_get(row, "diverged"))
+            return true;
+    }
+    return false;
+}
+
 static void put_column_block(const drawing *d, const json_t *rows, const json_t *const *metrics, const int *widths, int count, int first) {
     const json_t *row;
     size_t i;
@@ -172,14 +175,20 @@ static void put_column_block(const drawing *d, const json_t *rows, const json_t 
             gm_text_add(d->out, "%s%s", cell, best ? "*" : " ");
             gm_chart_bold(d->out, d->style, false);
         }
-        gm_text_add(d->out, "%s\n", json_object_get(row, "diverged") ? "  diverged" : "");
+        gm_text_add(d->out, "%s\n", json_object_get(row, "diverged") ? diverged : "");
     }
     gm_text_add(d->out, "\n");
+}
+
+/* A column that is too wide for the window takes its room from the labels. */
+static int label_width(int first, int used, int room) {
+    return GM_MAX(first - GM_MAX(used - room, 0), 4);
 }
 
 static void put_table(const drawing *d) {
     enum { AT_ONCE = 32 };
     const json_t *rows = json_object_get(d->group, "rows"), *metric, *columns[AT_ONCE];
+    const int room = d->style->width - (has_diverged(rows) ? (int)strlen(diverged) : 0);
     int widths[AT_ONCE], count = 0, first = GM_MIN(GM_MAX(widest_label(d), 8), d->style->width / 2), used = first;
     size_t i;
     if (json_array_size(rows) == 0)
@@ -189,8 +198,8 @@ static void put_table(const drawing *d) {
         if (gm_gather_number(metric, "tables") == 0 || !has_metric(rows, gm_gather_text(metric, "name")))
             continue;
         int width = column_width(d, rows, metric);
-        if (count == AT_ONCE || (count > 0 && used + 2 + width > d->style->width)) {
-            put_column_block(d, rows, columns, widths, count, first);
+        if (count == AT_ONCE || (count > 0 && used + 2 + width > room)) {
+            put_column_block(d, rows, columns, widths, count, label_width(first, used, room));
             count = 0;
             used = first;
         }
@@ -199,7 +208,7 @@ static void put_table(const drawing *d) {
         used += 2 + width;
     }
     if (count)
-        put_column_block(d, rows, columns, widths, count, first);
+        put_column_block(d, rows, columns, widths, count, label_width(first, used, room));
 }
 
 /* ---- curves ---------------------------------------------------------------------------------------------------------------------------
@@ -303,8 +312,8 @@ static void put_layers(const drawing *d, const char *field, const char *title) {
             gm_chart_color(d->out, d->style, -1);
             for (int l = from; l < GM_MIN(to, n); l++) {
                 char number[16];
-                int width = gm_chart_number(number, values[l]);
-                gm_text_add(d->out, "%*s", GM_MAX(CELL - 3 - width, 0), "");
+                int width = gm_chart_number(number, values[l], CELL - 4);
+                gm_text_add(d->out, "%*s", CELL - 3 - width, "");
                 gm_chart_cell(d->out, d->style, values[l] / largest);
                 gm_text_add(d->out, " %s", number);
             }
@@ -316,16 +325,19 @@ static void put_layers(const drawing *d, const char *field, const char *title) {
 
 typedef struct head_grid {
     const json_t *layers, *heads, *mass; /* columns of the measurement */
-    int rows, columns, width;
+    int rows, columns, width, heads_left_out;
 } head_grid;
 
+/* Of as many heads as fit beside the block's number. */
 static head_grid grid_of(const drawing *d, int label) {
     const json_t *heads = json_object_get(measured_of(d, label), "heads");
-    head_grid g = {json_object_get(heads, "layer"), json_object_get(heads, "head"), json_object_get(heads, "sink_mass"), 0, 0, 0};
+    head_grid g = {json_object_get(heads, "layer"), json_object_get(heads, "head"), json_object_get(heads, "sink_mass"), 0, 0, 0, 0};
     for (size_t i = 0; i < json_array_size(g.mass); i++) {
         g.rows = GM_MAX(g.rows, (int)json_integer_value(json_array_get(g.layers, i)) + 1);
         g.columns = GM_MAX(g.columns, (int)json_integer_value(json_array_get(g.heads, i)) + 1);
     }
+    g.heads_left_out = GM_MAX(g.columns - (d->style->width - 5) / 2, 0);
+    g.columns -= g.heads_left_out;
     g.width = g.rows ? GM_MAX(2 * g.columns, GM_MIN(width_of(d->labels[label]), 24)) : 0;
     return g;
 }
@@ -334,7 +346,7 @@ static void put_grid_row(const drawing *d, const head_grid *g, int row) {
     int column = 0;
     for (size_t i = 0; i < json_array_size(g->mass); i++) {
         const json_t *mass = json_array_get(g->mass, i);
-        if (json_integer_value(json_array_get(g->layers, i)) != row)
+        if (json_integer_value(json_array_get(g->layers, i)) != row || json_integer_value(json_array_get(g->heads, i)) >= g->columns)
             continue;
         gm_chart_cell(d->out, d->style, json_is_number(mass) ? json_number_value(mass) : NAN);
         column += 2;
@@ -385,6 +397,8 @@ static void put_sinks(const drawing *d) {
             }
             gm_text_add(d->out, "\n");
         }
+        if (grids[from].heads_left_out)
+            gm_text_add(d->out, "(and %d heads more)\n", grids[from].heads_left_out);
         gm_text_add(d->out, "\n");
     }
 }
@@ -417,9 +431,9 @@ static void put_bits(const drawing *d) {
     }
     if (precisions == 0 || !isfinite(least))
         return;
-    int first = GM_MIN(GM_MAX(widest_label(d), 8), d->style->width / 2), room = d->style->width - first - 18;
+    int first = GM_MIN(GM_MAX(widest_label(d), 8), GM_MIN(d->style->width / 2, d->style->width - 17)), room = d->style->width - first - 18;
     char number[16], about[64];
-    gm_chart_number(number, least);
+    gm_chart_number(number, least, NUMBER_MOST);
     snprintf(about, sizeof about, " against bits; bars begin at the least, %s", number);
     heading(d, "Perplexity", about);
     json_array_foreach(rows, i, row) {
@@ -430,12 +444,14 @@ static void put_bits(const drawing *d) {
             gm_chart_color(d->out, d->style, series_of(d, row));
             put_cut(d, p < 0 ? label : "", first);
             gm_chart_color(d->out, d->style, -1);
-            gm_chart_number(number, mean_of(row, name));
+            gm_chart_number(number, mean_of(row, name), NUMBER_MOST);
             gm_text_add(d->out, "  ");
             put_cut(d, p < 0 ? "f32" : json_string_value(json_array_get(json_object_get(d->group, "precisions"), (size_t)p)), 6);
-            gm_text_add(d->out, " %8s ", number);
-            if (greatest > least && room >= BITS_BAR_LEAST)
+            gm_text_add(d->out, " %*s", NUMBER_MOST, number);
+            if (greatest > least && room >= BITS_BAR_LEAST) {
+                gm_text_add(d->out, " ");
                 gm_chart_bar(d->out, d->style, (mean_of(row, name) - least) / (greatest - least), room, series_of(d, row));
+            }
             gm_text_add(d->out, "\n");
         }
     }

@@ -2,6 +2,7 @@
  * letter of the series. */
 #include "text_chart.h"
 
+#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,8 +15,9 @@ static bool is_start(unsigned char c) {
     return (c & 0xc0) != 0x80;
 }
 
-void gm_chart_text(gm_text *out, const gm_text_style *style, const char *text, int *columns) {
-    for (const unsigned char *p = (const unsigned char *)text; *p;) {
+int gm_chart_cut(gm_text *out, const gm_text_style *style, const char *text, int most) {
+    int columns = 0;
+    for (const unsigned char *p = (const unsigned char *)text; *p && columns < most; columns++) {
         size_t n = 1;
         while (!is_start(p[n]))
             n++;
@@ -24,10 +26,15 @@ void gm_chart_text(gm_text *out, const gm_text_style *style, const char *text, i
             gm_text_add(out, "?");
         else
             gm_text_bytes(out, p, n);
-        if (columns)
-            ++*columns;
         p += n;
     }
+    return columns;
+}
+
+void gm_chart_text(gm_text *out, const gm_text_style *style, const char *text, int *columns) {
+    const int width = gm_chart_cut(out, style, text, INT_MAX);
+    if (columns)
+        *columns += width;
 }
 
 void gm_chart_wrap(gm_text *out, const gm_text_style *style, const char *text, int indent) {
@@ -64,7 +71,7 @@ void gm_chart_bold(gm_text *out, const gm_text_style *style, bool on) {
         gm_text_add(out, on ? "\033[1m" : "\033[0m");
 }
 
-int gm_chart_number(char dst[16], double x) {
+int gm_chart_number(char dst[16], double x, int most) {
     double size = fabs(x);
     if (!isfinite(x))
         return snprintf(dst, 16, "-");
@@ -74,7 +81,11 @@ int gm_chart_number(char dst[16], double x) {
             x /= 1000;
         return snprintf(dst, 16, "%.3g%c", x, *units);
     }
-    return snprintf(dst, 16, "%.4g", x);
+    int digits = 4, width;
+    do
+        width = snprintf(dst, 16, "%.*g", digits, x);
+    while (width > most && --digits > 0);
+    return width;
 }
 
 /* ---- lines */
@@ -172,7 +183,7 @@ static void put_rows(gm_text *out, const gm_text_style *style, const plot *p) {
         int color = -1;
         double at = p->y1 - (p->y1 - p->y0) * r / GM_MAX(p->rows - 1, 1);
         if (r == 0 || r == p->rows - 1 || (p->rows > 5 && r == p->rows / 2))
-            gm_chart_number(label, p->log ? pow(10, at) : at);
+            gm_chart_number(label, p->log ? pow(10, at) : at, LABEL);
         gm_text_add(out, "%*s %s", LABEL, label, style->unicode ? "┤" : "|");
         for (int c = 0; c < p->columns; c++)
             put_cell(out, style, p, r * p->columns + c, &color);
@@ -184,7 +195,8 @@ static void put_rows(gm_text *out, const gm_text_style *style, const plot *p) {
 
 static void put_axis(gm_text *out, const plot *p, const char *x_title) {
     char from[16], to[16];
-    int left = gm_chart_number(from, p->x0), right = gm_chart_number(to, p->x1), gap = p->columns - left - right - (int)strlen(x_title);
+    int left = gm_chart_number(from, p->x0, LABEL), right = gm_chart_number(to, p->x1, LABEL),
+        gap = p->columns - left - right - (int)strlen(x_title);
     if (gap >= 2)
         gm_text_add(out, "%*s%s%*s%s%*s%s\n", LABEL + 2, "", from, gap / 2, "", x_title, gap - gap / 2, "", to);
     else
@@ -220,8 +232,7 @@ static void put_legend(gm_text *out, const gm_text_style *style, const gm_chart_
             gm_text_add(out, "%c", letter(s));
         gm_chart_color(out, style, -1);
         gm_text_add(out, " ");
-        column += 4;
-        gm_chart_text(out, style, names[s], &column);
+        column += 4 + gm_chart_cut(out, style, names[s], style->width - 4);
     }
     if (left_out)
         gm_text_add(out, "  and %d more", left_out);
@@ -241,14 +252,16 @@ void gm_chart_lines(gm_text *out, const gm_text_style *style, const char *title,
               .per_y = braille ? 4 : 1};
     const size_t cells = (size_t)(p.columns * p.rows);
     find_limits(&p, lines, count);
+    gm_text heading = {0};
+    gm_text_add(&heading, "%s%s", title, !isfinite(p.x0) ? ": no finite number" : p.log ? ", logarithmic" : "");
     gm_chart_bold(out, style, true);
-    gm_chart_text(out, style, title, NULL);
+    gm_chart_wrap(out, style, heading.data ? heading.data : "", 2);
     gm_chart_bold(out, style, false);
+    gm_text_free(&heading);
     if (!isfinite(p.x0)) {
-        gm_text_add(out, ": no finite number\n\n");
+        gm_text_add(out, "\n");
         return;
     }
-    gm_text_add(out, "%s\n", p.log ? ", logarithmic" : "");
     p.dots = calloc(cells, 1);
     p.shared = calloc(cells, 1);
     p.series = malloc(cells);

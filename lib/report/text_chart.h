@@ -11,13 +11,15 @@ enum { GM_CHART_SERIES = 64 };
 /* Text for a terminal: control characters and (without Unicode) what is not ASCII become "?". Everything that comes from a file goes
  * through here. *columns (NULL ok) grows by its width. */
 void gm_chart_text(gm_text *out, const gm_text_style *style, const char *text, int *columns);
+/* The same, cut after `most` columns. Returns how many it takes. */
+int gm_chart_cut(gm_text *out, const gm_text_style *style, const char *text, int most);
 /* A paragraph, wrapped; lines after the first are indented too. */
 void gm_chart_wrap(gm_text *out, const gm_text_style *style, const char *text, int indent);
 /* Begins and ends a colour of series i (-1: none), and bold. Nothing without colours. */
 void gm_chart_color(gm_text *out, const gm_text_style *style, int series);
 void gm_chart_bold(gm_text *out, const gm_text_style *style, bool on);
-/* "9.903"; "-" where x is not finite. Returns its width. */
-int gm_chart_number(char dst[16], double x);
+/* "9.903"; "-" where x is not finite; with fewer digits where it takes more than `most` columns. Returns its width. */
+int gm_chart_number(char dst[16], double x, int most);
 
 typedef struct gm_chart_line {
     int series; /* its colour and its letter: index into names */

@@ -24,11 +24,27 @@ class TextReport(Case):
         for row in read_json(lab, "results.json")["rows"]:
             found = re.search(rf"(?m)^{row['variant']} +[\d.]+ ± [\d.]+[* ]  +([\d.]+) ± ", shown)
             self.assertAlmostEqual(float(found[1]), row["ppl"]["mean"], delta=0.01 * row["ppl"]["mean"])
-        for columns in (50, 80, 132, 200):
-            self.assertLessEqual(max(map(len, self.draw(lab, columns).splitlines())), columns)
+        self.fits(lab, 80, 132, 200)
         self.assertTrue(self.draw(lab, LC_ALL="C").isascii())
         self.assertIn("\x1b[34m", self.on_terminal("report", "--text", lab, columns=70))
         self.assertNotIn("\x1b", self.on_terminal("report", "--text", lab, env={"NO_COLOR": "1"}))
+
+    def fits(self, folder, *widths):
+        for columns in widths:
+            for line in self.draw(folder, columns).splitlines():
+                self.assertLessEqual(len(line), columns, line)
+
+    def test_narrow_windows(self):
+        lab = self.lab("softmax,clipped:gamma=-0.03,zeta=1+gated", "--heads", 16, "--width", 32)
+        self.fits(lab, *range(30, 60, 3))
+        self.assertIn("heads more", self.draw(lab, 30))
+        self.assertNotIn("heads more", self.draw(lab, 40))
+        self.assertEqual(self.draw(lab, 10), self.draw(lab, 30))  # the narrowest that is drawn for
+        done = self.run_program("lab", "--data", self.text(), "--variants", "softmax,softmax1", "--seeds", 1, "--steps", 40, "--out", self.path("d"), *TINY,
+                                "--lr", 99, "--clip", 0)
+        self.assertEqual(done.returncode, 3, done.stderr)
+        self.fits(self.path("d"), *range(30, 60, 3), 80)
+        self.assertIn("  diverged", self.draw(self.path("d"), 30))
 
     def test_odd_folders(self):
         self.ok("train", "--data", self.text(), "--steps", 1, "--out", self.path("one"), *TINY_TRAIN, "--quiet")

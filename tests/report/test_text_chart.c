@@ -138,10 +138,14 @@ static void numbers_cells_and_bars(void **state) {
     gm_text out = {0};
     const struct {
         double x;
+        int most;
         const char *text;
-    } cases[] = {{9.9034, "9.903"}, {12345, "12.3k"}, {-2.5e6, "-2.5M"}, {NAN, "-"}, {INFINITY, "-"}, {0, "0"}, {1e300, "1e+300"}};
+    } cases[] = {{9.9034, 16, "9.903"},     {12345, 16, "12.3k"},   {-2.5e6, 16, "-2.5M"},   {NAN, 16, "-"},
+                 {INFINITY, 16, "-"},       {0, 16, "0"},           {1e300, 16, "1e+300"},   {1.304e13, 16, "1.304e+13"},
+                 {1.304e13, 8, "1.3e+13"},  {1.304e13, 6, "1e+13"}, {1.5e-300, 6, "2e-300"}, {1.2345678e-4, 8, "0.000123"},
+                 {-9.876e-5, 8, "-9.9e-05"}};
     for (int i = 0; i < GM_COUNT(cases); i++) {
-        gm_chart_number(text, cases[i].x);
+        assert_int_equal(gm_chart_number(text, cases[i].x, cases[i].most), strlen(cases[i].text));
         assert_string_equal(text, cases[i].text);
     }
     const double shares[] = {0, 0.2, 0.5, 1, NAN};
