@@ -1,7 +1,8 @@
 """Long runs. Usage: soak.py BUILD HOURS
 
 Nine tenths of the time one lab runs and is looked at every second or so: resident memory and open files (/proc), the size of its logs. A line is
-fitted through the memory of each training run behind its first fifth. The last tenth kills and resumes such a lab over and over; its end must be that of a
+fitted through the memory of each training run's second half: by then every kind of work, from a tenth's measurements to its pictures, has come
+several times, and the heap is as large as it gets. The last tenth kills and resumes such a lab over and over; its end must be that of a
 lab which was left alone. Prints the slopes; fails where memory grows by more than 1 MB an hour and more than three standard errors, where files
 stay open, or where a lab's log would be over 10 MB in two days."""
 import json
@@ -65,7 +66,7 @@ def long_lab(stage, folder, seconds, steps):
     bad = []
     for run in sorted({p[1] for p in points}):
         mine = [p for p in points if p[1] == run]
-        mine = mine[len(mine) // 5:-max(1, len(mine) // 20)]  # behind the start, before what measures and quantizes
+        mine = mine[len(mine) // 2:-max(1, len(mine) // 20)]  # before what measures and quantizes at the end
         if len(mine) < 20:
             print(f"run {run}: {len(mine)} looks are too few")
             bad.append("too short to tell")
