@@ -51,7 +51,8 @@ static void *int8_setup(gm_bench *b, const void *shape) {
 
 static void int8_run(void *state) {
     int8_state *s = state;
-    gm_linear_int8_fwd(s->ctx, &s->y, s->x, s->stride, s->shape.R, &s->layers[s->turn++ % s->copies], NULL);
+    const gm_int8_product p = {.l = &s->layers[s->turn++ % s->copies], .y = s->y};
+    gm_linear_int8_fwd(s->ctx, &p, 1, s->x, s->stride, s->shape.R);
 }
 
 static gm_status int8_line(gm_bench *b, const char *preset, const char *layer, const int8_shape *p, gm_error *err) {

@@ -268,16 +268,18 @@ static void integer_row(const gm_kernels *k, run *r) {
     }
 }
 /* Sums and offsets with more digits than a float has. */
+enum { LONG_ROW = 3 * GM_INT8_N }; /* of one row's sums */
 typedef struct sums {
-    int32_t c[GM_INT8_M * GM_INT8_N], row[GM_INT8_M], column[GM_INT8_N];
+    int32_t c[GM_INT8_M * GM_INT8_N], row[GM_INT8_M], column[LONG_ROW];
     int64_t rows, n;
 } sums;
 static sums sums_of(const run *r) {
-    sums s = {.rows = 1 + r->n / 3 % 5, .n = r->n % (GM_INT8_N + 1)};
+    sums s = {.rows = 1 + r->n / 3 % 5};
+    s.n = r->n % ((s.rows == 1 ? LONG_ROW : GM_INT8_N) + 1);
     for (int i = 0; i < GM_INT8_M * GM_INT8_N; i++)
         s.c[i] = (int32_t)(6e8f * fminf(fmaxf(r->in[1][i], -1), 1)) + i;
-    for (int i = 0; i < GM_INT8_N; i++) {
-        s.row[i] = (int32_t)(6e8f * fminf(fmaxf(r->in[2][i], -1), 1));
+    for (int i = 0; i < LONG_ROW; i++) {
+        s.row[i % GM_INT8_M] = (int32_t)(6e8f * fminf(fmaxf(r->in[2][i], -1), 1));
         s.column[i] = (int32_t)(6e8f * fminf(fmaxf(r->in[4][i], -1), 1));
     }
     return s;
@@ -289,11 +291,11 @@ static void dequantize(const gm_kernels *k, run *r) {
     r->size[0] = (s.rows - 1) * ys + s.n; /* gaps between rows are left alone by both */
 }
 static void requantize(const gm_kernels *k, run *r) {
-    static uint8_t q[5 * (GM_INT8_N + 3)];
+    static uint8_t q[5 * (LONG_ROW + 3)];
     const gm_grid_f32 grid = {2e6f, 13, 0, r->n % 2 ? 255 : 15};
     sums s = sums_of(r);
     memset(q, 77, sizeof q);
-    k->s32_requantize_u8(q, GM_INT8_N + 3, s.c, s.rows, s.n, r->flag ? s.row : NULL, s.column, r->in[0], r->in[3], &grid);
+    k->s32_requantize_u8(q, s.n + 3, s.c, s.rows, s.n, r->flag ? s.row : NULL, s.column, r->in[0], r->in[3], &grid);
     r->size[0] = (int64_t)sizeof q;
     for (int64_t i = 0; i < r->size[0]; i++)
         r->out[0][i] = q[i];

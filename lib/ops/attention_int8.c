@@ -39,29 +39,38 @@ static packed packed_of(void *kv, int64_t head, int64_t D, int64_t capacity) {
     return (packed){keys, sums, (uint8_t *)(sums + up_to(capacity, GM_INT8_N))};
 }
 
+/* T positions of one head. */
+static void put_head(const gm_attention_int8 *a, packed p, int64_t capacity, int64_t first, const uint8_t *k, const uint8_t *v,
+                     int64_t stride) {
+    const int64_t D = a->D, D4 = up_to(D, 4), keys = up_to(capacity, GM_INT8_N);
+    const int32_t zq = a->q.zero, zk = a->k.zero - 128;
+    for (int64_t j = first; j < first + a->T; j++, k += stride, v += stride) {
+        uint8_t *to = p.keys + j / GM_INT8_N * GM_INT8_N * D4 + j % GM_INT8_N * 4;
+        int32_t sum = 0;
+        for (int64_t d = 0; d < D; d++)
+            sum += k[d];
+        p.sums[j] = (int32_t)D * zq * zk - zq * (sum - 128 * (int32_t)D);
+        for (int64_t d = 0; d < D4; d += 4, to += 4 * GM_INT8_N) {
+            for (int64_t i = 0; i < 4; i++)
+                to[i] = d + i < D ? k[d + i] ^ 0x80 : 0;
+        }
+        for (int64_t d = 0; d < D; d++)
+            p.values[d / GM_INT8_N * GM_INT8_N * keys + (j / 4 * GM_INT8_N + d % GM_INT8_N) * 4 + j % 4] = v[d] ^ 0x80;
+    }
+}
+
 void gm_kv_int8_put(const gm_ctx *ctx, const gm_attention_int8 *a, void *kv, int64_t capacity, int64_t first, const uint8_t *k,
                     const uint8_t *v, int64_t stride) {
-    const int64_t D = a->D, D4 = up_to(D, 4), T = a->T, keys = up_to(capacity, GM_INT8_N);
-    const int32_t zq = a->q.zero, zk = a->k.zero - 128;
-#pragma omp parallel for num_threads(ctx->threads) schedule(static) if (a->B * T * a->KV * D >= GM_PARALLEL_MIN)
+    const size_t each = gm_kv_int8_bytes(a->KV, a->D, capacity);
+    if (a->B * a->T == 1) {
+        for (int64_t h = 0; h < a->KV; h++)
+            put_head(a, packed_of(kv, h, a->D, capacity), capacity, first, k + h * a->D, v + h * a->D, stride);
+        return;
+    }
+#pragma omp parallel for num_threads(ctx->threads) schedule(static) if (a->B * a->T * a->KV * a->D >= GM_PARALLEL_MIN)
     for (int64_t task = 0; task < a->B * a->KV; task++) {
-        const int64_t b = task / a->KV, h = task % a->KV;
-        packed p = packed_of((uint8_t *)kv + (size_t)b * gm_kv_int8_bytes(a->KV, D, capacity), h, D, capacity);
-        for (int64_t t = 0; t < T; t++) {
-            const int64_t j = first + t;
-            const uint8_t *key = k + (b * T + t) * stride + h * D, *value = v + (b * T + t) * stride + h * D;
-            uint8_t *to = p.keys + j / GM_INT8_N * GM_INT8_N * D4 + j % GM_INT8_N * 4;
-            int32_t sum = 0;
-            for (int64_t d = 0; d < D; d++)
-                sum += key[d];
-            p.sums[j] = (int32_t)D * zq * zk - zq * (sum - 128 * (int32_t)D);
-            for (int64_t d = 0; d < D4; d += 4, to += 4 * GM_INT8_N) {
-                for (int64_t i = 0; i < 4; i++)
-                    to[i] = d + i < D ? key[d + i] ^ 0x80 : 0;
-            }
-            for (int64_t d = 0; d < D; d++)
-                p.values[d / GM_INT8_N * GM_INT8_N * keys + (j / 4 * GM_INT8_N + d % GM_INT8_N) * 4 + j % 4] = value[d] ^ 0x80;
-        }
+        const int64_t b = task / a->KV, h = task % a->KV, at = b * a->T * stride + h * a->D;
+        put_head(a, packed_of((uint8_t *)kv + (size_t)b * each, h, a->D, capacity), capacity, first, k + at, v + at, stride);
     }
 }
 
@@ -87,6 +96,15 @@ typedef struct shape {
     int64_t S, capacity;
 } shape;
 
+/* Sums of a tile's rows with a panel, or of one row with several, `stride` apart. */
+static void multiply(const gm_kernels *k, int32_t *c, const uint8_t *a, int64_t as, int64_t rows, const int8_t *b, int64_t stride,
+                     int64_t panels, int64_t k4) {
+    if (rows == 1)
+        k->u8s8_gemv(c, a, b, stride, panels, k4);
+    else
+        k->u8s8_gemm_tile(c, a, as, rows, b, k4);
+}
+
 static void run_tile(const gm_kernels *k, const gm_attention_int8 *a, const shape *x, uint8_t *o, const uint8_t *q, void *kv, float *s,
                      uint8_t *w) {
     static const float no_bias[GM_INT8_N];
@@ -94,7 +112,7 @@ static void run_tile(const gm_kernels *k, const gm_attention_int8 *a, const shap
     const int64_t D = a->D, D4 = up_to(D, 4), position = x->S - a->T + x->t; /* of the tile's first query among the keys */
     const int64_t high = a->causal ? GM_MIN(position + x->rows, x->S) : x->S;
     const int64_t base = a->window ? GM_MAX(position - a->window + 1, 0) / GM_INT8_N * GM_INT8_N : 0;
-    const int64_t width = up_to(high - base, GM_INT8_N);
+    const int64_t width = up_to(high - base, GM_INT8_N), at_once = x->rows == 1 ? GM_INT8_M : 1; /* panels */
     const packed p = packed_of(kv, x->h / (a->H / a->KV), D, x->capacity);
     const gm_grid_f32 scores = gm_grid_f32_of(a->scores), out = gm_grid_f32_of(a->pv);
     const int32_t zk = a->k.zero - 128, zv = a->v.zero - 128;
@@ -106,9 +124,11 @@ static void run_tile(const gm_kernels *k, const gm_attention_int8 *a, const shap
     fill(scale, a->scale * a->q.scale * a->k.scale);
     for (int64_t i = 0; i < x->rows; i++)
         row[i] = -zk * sum_of(q + i * a->q_row, D);
-    for (int64_t j = base; j < high; j += GM_INT8_N) {
-        k->u8s8_gemm_tile(c, q, a->q_row, x->rows, (const int8_t *)p.keys + j * D4, D4 / 4);
-        k->s32_dequantize(s + j - base, width, c, x->rows, GM_INT8_N, row, p.sums + j, scale, no_bias);
+    for (int64_t j = base, n; j < base + width; j += n * GM_INT8_N) {
+        n = GM_MIN(at_once, (base + width - j) / GM_INT8_N);
+        multiply(k, c, q, a->q_row, x->rows, (const int8_t *)p.keys + j * D4, GM_INT8_N * D4, n, D4 / 4);
+        for (int64_t i = 0; i < n * GM_INT8_N; i += GM_INT8_N)
+            k->s32_dequantize(s + j - base + i, width, c + i, x->rows, GM_INT8_N, row, p.sums + j + i, scale, no_bias);
     }
     /* 2 the normaliser over the keys that a query sees */
     const float sink = a->sinks ? a->sinks[x->h] : a->norm.sink;
@@ -132,10 +152,13 @@ static void run_tile(const gm_kernels *k, const gm_attention_int8 *a, const shap
     }
     /* 3 weights times values */
     fill(scale, a->weights.scale * a->v.scale);
-    for (int64_t d = 0; d < D; d += GM_INT8_N) {
-        const int8_t *values = (const int8_t *)p.values + d * up_to(x->capacity, GM_INT8_N) + base * GM_INT8_N;
-        k->u8s8_gemm_tile(c, w, width, x->rows, values, up_to(high - base, 4) / 4);
-        k->s32_requantize_u8(o + d, a->o_row, c, x->rows, GM_MIN(GM_INT8_N, D - d), row, no_column, scale, no_bias, &out);
+    const int64_t panel = GM_INT8_N * up_to(x->capacity, GM_INT8_N);
+    for (int64_t d = 0, n; d < D; d += n * GM_INT8_N) {
+        const int8_t *values = (const int8_t *)p.values + d / GM_INT8_N * panel + base * GM_INT8_N;
+        n = GM_MIN(at_once, (D - d + GM_INT8_N - 1) / GM_INT8_N);
+        multiply(k, c, w, width, x->rows, values, panel, n, up_to(high - base, 4) / 4);
+        for (int64_t i = 0; i < n * GM_INT8_N; i += GM_INT8_N)
+            k->s32_requantize_u8(o + d + i, a->o_row, c + i, x->rows, GM_MIN(GM_INT8_N, D - d - i), row, no_column, scale, no_bias, &out);
     }
 }
 

@@ -49,8 +49,12 @@ typedef struct gm_int8_result {
     gm_quant_grid grid;
     int act; /* gm_act */
 } gm_int8_result;
-void gm_linear_int8_fwd(const gm_ctx *ctx, const gm_int8_result *y, const uint8_t *x, int64_t xs, int64_t R, const gm_linear_int8 *l,
-                        const gm_linear_int8 *up);
+typedef struct gm_int8_product {
+    const gm_linear_int8 *l, *up; /* up NULL but for SwiGLU */
+    gm_int8_result y;
+} gm_int8_product;
+/* Products of the same x [R, in], as those for q, k and v. */
+void gm_linear_int8_fwd(const gm_ctx *ctx, const gm_int8_product *products, int count, const uint8_t *x, int64_t xs, int64_t R);
 
 /* Row by row: x = sum_grid(x + branch_grid(branch)) (branch NULL: x stays), then its norm on a grid, as u8 or (f32 not NULL) in f32. Grids
  * of scale 0 round nothing (both of a sum, or none). scratch: a row per thread. */

@@ -32,6 +32,10 @@ gm_quant_grid gm_quant_asymmetric(int bits, float lo, float hi) {
 void gm_quant_simulate(const gm_ctx *ctx, float *y, const float *x, int64_t n, gm_quant_grid grid) {
     float zero = (float)grid.zero, lo = (float)grid.qmin, hi = (float)grid.qmax;
     const int64_t block = 1 << 14;
+    if (n <= block) {
+        ctx->k->f32_quantize_simulate(y, x, n, grid.scale, zero, lo, hi);
+        return;
+    }
 #pragma omp parallel for num_threads(ctx->threads) if (n > 4 * block)
     for (int64_t i = 0; i < n; i += block)
         ctx->k->f32_quantize_simulate(y + i, x + i, GM_MIN(block, n - i), grid.scale, zero, lo, hi);

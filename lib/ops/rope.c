@@ -16,11 +16,18 @@ void gm_rope_table(const gm_ctx *ctx, float *cos_sin, int64_t positions, int64_t
     }
 }
 
+static void turn_row(const gm_kernels *k, float *x, const float *cos_sin, int64_t heads, int64_t D, bool inverse) {
+    for (int64_t h = 0; h < heads; h++)
+        k->f32_rope_row(x + h * D, cos_sin, D / 2, inverse ? -1.0f : 1.0f);
+}
+
 void gm_rope_apply(const gm_ctx *ctx, float *x, int64_t xs, const float *cos_sin, int64_t B, int64_t T, int64_t first, int64_t heads,
                    int64_t D, bool inverse) {
-#pragma omp parallel for num_threads(ctx->threads) schedule(static) if (B * T * heads * D >= GM_PARALLEL_MIN)
-    for (int64_t r = 0; r < B * T; r++) {
-        for (int64_t h = 0; h < heads; h++)
-            ctx->k->f32_rope_row(x + r * xs + h * D, cos_sin + (first + r % T) * D, D / 2, inverse ? -1.0f : 1.0f);
+    if (B * T == 1) {
+        turn_row(ctx->k, x, cos_sin + first * D, heads, D, inverse);
+        return;
     }
+#pragma omp parallel for num_threads(ctx->threads) schedule(static) if (B * T * heads * D >= GM_PARALLEL_MIN)
+    for (int64_t r = 0; r < B * T; r++)
+        turn_row(ctx->k, x + r * xs, cos_sin + (first + r % T) * D, heads, D, inverse);
 }

@@ -156,8 +156,8 @@ static void round_rows(const gm_ctx *ctx, float *x, int64_t stride, int64_t R, i
 /* y = x W^T + b in f32, or on a grid. */
 static void linear(const gm_quant_executed *e, const gm_linear_int8 *l, const uint8_t *x, int64_t R, float *f32, uint8_t *u8,
                    int64_t stride, gm_quant_grid grid) {
-    gm_linear_int8_fwd(e->model->ctx, &(gm_int8_result){.f32 = f32, .u8 = u8, .stride = stride, .grid = grid, .act = GM_INT8_NO_ACT}, x,
-                       gm_int8_row(l->in), R, l, NULL);
+    const gm_int8_product p = {.l = l, .y = {.f32 = f32, .u8 = u8, .stride = stride, .grid = grid, .act = GM_INT8_NO_ACT}};
+    gm_linear_int8_fwd(e->model->ctx, &p, 1, x, gm_int8_row(l->in), R);
 }
 
 /* q, k, v of n8: as u8 (attention on integers), or in w->qkv, rounded. Shows its sites. */
@@ -175,17 +175,24 @@ static void project(const gm_quant_executed *e, int64_t l, const observer *s, in
     } all[] = {{GM_EXECUTED_Q, GM_SITE_Q, GM_SITE_COUNT, HD, 0, w->q8},
                {GM_EXECUTED_K, GM_SITE_K, GM_SITE_CACHE_K, KD, HD, w->k8},
                {GM_EXECUTED_V, GM_SITE_V, GM_SITE_CACHE_V, KD, HD + KD, w->v8}};
-    if (!through_f32(e)) {
-        for (int i = 0; i < 3; i++) {
-            linear(e, &a->linear[all[i].part], w->n8, R, NULL, all[i].u8, gm_int8_row(all[i].cols), a->grid[all[i].site]);
+    const bool wide = through_f32(e);
+    gm_int8_product products[3];
+    for (int i = 0; i < 3; i++) {
+        products[i] = (gm_int8_product){.l = &a->linear[all[i].part], .y = {.stride = QKV, .act = GM_INT8_NO_ACT}};
+        if (wide)
+            products[i].y.f32 = w->qkv + all[i].at;
+        else
+            products[i].y =
+                (gm_int8_result){.u8 = all[i].u8, .stride = gm_int8_row(all[i].cols), .grid = a->grid[all[i].site], .act = GM_INT8_NO_ACT};
+    }
+    gm_linear_int8_fwd(m->ctx, products, 3, w->n8, gm_int8_row(c->width), R);
+    if (!wide) {
+        for (int i = 0; i < 3; i++)
             show_u8(s, all[i].site, all[i].u8, all[i].cols, a->grid[all[i].site]);
-        }
         for (int i = 1; i < 3; i++)
             show_u8(s, all[i].cache, all[i].u8, all[i].cols, a->grid[all[i].site]);
         return;
     }
-    for (int i = 0; i < 3; i++)
-        linear(e, &a->linear[all[i].part], w->n8, R, w->qkv + all[i].at, NULL, QKV, (gm_quant_grid){0});
     if (c->qk_norm) {
         gm_qk_shape qk = {.R = R, .H = H, .KV = KV, .D = D, .stride = QKV};
         gm_qk_norm_fwd(m->ctx, w->qkv, w->qk, w->rstd, W(QNORM_G), W(KNORM_G), &qk, (float)c->norm_eps);
@@ -193,7 +200,9 @@ static void project(const gm_quant_executed *e, int64_t l, const observer *s, in
     if (c->rope)
         gm_rope_apply(m->ctx, w->qkv, QKV, m->rope, s->B, s->T, first, H + KV, D, false);
     for (int i = 0; i < 3; i++) {
-        round_rows(m->ctx, w->qkv + all[i].at, QKV, R, all[i].cols, a->grid[all[i].site]);
+        /* where nobody sees the rounded values and they are not rounded again, their integers can be had at once */
+        if (s->tap || !e->attention || (i > 0 && a->grid[all[i].cache].scale != 0))
+            round_rows(m->ctx, w->qkv + all[i].at, QKV, R, all[i].cols, a->grid[all[i].site]);
         show(s, all[i].site, w->qkv + all[i].at, all[i].cols, QKV);
     }
     for (int i = 0; i < 3; i++) {
@@ -336,9 +345,10 @@ static gm_status block(const gm_quant_executed *e, int64_t l, bool join, const g
     join_and_norm(e, s, true, a->grid[GM_SITE_ATTN_OUT], a->grid[GM_SITE_RESIDUAL1], GM_SITE_ATTN_OUT, GM_SITE_RESIDUAL1, W(NORM2_G),
                   W(NORM2_B), a->grid[GM_SITE_NORM2], NULL);
     show_u8(s, GM_SITE_NORM2, w->n8, C, a->grid[GM_SITE_NORM2]);
-    const gm_int8_result act = {.u8 = w->act8, .stride = gm_int8_row(c->ffn), .grid = a->grid[GM_SITE_FFN_ACT], .act = (int)c->act};
-    gm_linear_int8_fwd(m->ctx, &act, w->n8, gm_int8_row(C), R, &a->linear[GM_EXECUTED_W1],
-                       c->act == GM_ACT_SWIGLU ? &a->linear[GM_EXECUTED_UP] : NULL);
+    const gm_int8_product act = {.l = &a->linear[GM_EXECUTED_W1],
+                                 .up = c->act == GM_ACT_SWIGLU ? &a->linear[GM_EXECUTED_UP] : NULL,
+                                 .y = {.u8 = w->act8, .stride = gm_int8_row(c->ffn), .grid = a->grid[GM_SITE_FFN_ACT], .act = (int)c->act}};
+    gm_linear_int8_fwd(m->ctx, &act, 1, w->n8, gm_int8_row(C), R);
     show_u8(s, GM_SITE_FFN_ACT, w->act8, c->ffn, a->grid[GM_SITE_FFN_ACT]);
     linear(e, &a->linear[GM_EXECUTED_W2], w->act8, R, w->branch, NULL, C, (gm_quant_grid){0});
     return GM_OK;

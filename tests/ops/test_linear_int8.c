@@ -70,7 +70,8 @@ static void layer_run(const gm_ctx *ctx, layer *l, bool bias) {
     gm_linear_int8_pack(&packed, memory, q, l->scale, bias ? l->bias : NULL, l->in, l->out, l->grid);
     for (int64_t i = 0; i < l->out * l->in; i += 7)
         assert_int_equal(gm_linear_int8_weight(&packed, i / l->in, i % l->in), q[i]);
-    gm_linear_int8_fwd(ctx, &(gm_int8_result){.f32 = l->y, .stride = l->ys, .act = GM_INT8_NO_ACT}, x, row, l->R, &packed, NULL);
+    const gm_int8_product p = {.l = &packed, .y = {.f32 = l->y, .stride = l->ys, .act = GM_INT8_NO_ACT}};
+    gm_linear_int8_fwd(ctx, &p, 1, x, row, l->R);
     gm_free(memory);
     gm_free(q);
     gm_free(x);
@@ -178,9 +179,10 @@ static void test_fused_ends(void **state) {
         for (int act = GM_INT8_NO_ACT; act <= GM_ACT_SWIGLU; act++) {
             const bool glu = act == GM_ACT_SWIGLU;
             float y[2][R * OUT], both[R * 2 * OUT];
-            for (int side = 0; side < 2; side++)
-                gm_linear_int8_fwd(ctx, &(gm_int8_result){.f32 = y[side], .stride = OUT, .act = GM_INT8_NO_ACT}, x, row, R, &packed[side],
-                                   NULL);
+            for (int side = 0; side < 2; side++) {
+                const gm_int8_product part = {.l = &packed[side], .y = {.f32 = y[side], .stride = OUT, .act = GM_INT8_NO_ACT}};
+                gm_linear_int8_fwd(ctx, &part, 1, x, row, R);
+            }
             if (glu) {
                 for (int r = 0; r < R; r++) {
                     memcpy(both + r * 2 * OUT, y[0] + r * OUT, OUT * sizeof(float));
@@ -192,8 +194,9 @@ static void test_fused_ends(void **state) {
             }
             gm_quantize_u8(ctx, want, OUT, y[0], OUT, R, OUT, to);
             memset(got, 77, sizeof got);
-            gm_linear_int8_fwd(ctx, &(gm_int8_result){.u8 = got, .stride = STRIDE, .grid = to, .act = act}, x, row, R, &packed[0],
-                               glu ? &packed[1] : NULL);
+            const gm_int8_product all = {
+                .l = &packed[0], .up = glu ? &packed[1] : NULL, .y = {.u8 = got, .stride = STRIDE, .grid = to, .act = act}};
+            gm_linear_int8_fwd(ctx, &all, 1, x, row, R);
             for (int i = 0; i < R * STRIDE; i++)
                 assert_int_equal(got[i], i % STRIDE < OUT ? want[i / STRIDE * OUT + i % STRIDE] : 77);
         }
@@ -204,6 +207,63 @@ static void test_fused_ends(void **state) {
         layer_free(&u);
         gm_ctx_free(ctx);
     }
+}
+
+/* One row takes another way, several products at once, and has the bits that it has among others: any width, every end. */
+static void test_one_row(void **state) {
+    (void)state;
+    enum { IN = 150, ROW = 192, PARTS = 3 };
+    static const int64_t widths[PARTS] = {1100, 33, 290};
+    const gm_quant_grid to = {0.07f, 90, 0, 200};
+    uint8_t x[2 * ROW];
+    gm_linear_int8 packed[2][PARTS];
+    void *memory[2][PARTS];
+    for (int i = 0; i < 2 * ROW; i++)
+        x[i] = (uint8_t)(i % ROW * 37);
+    for (int side = 0; side < 2; side++) {
+        for (int i = 0; i < PARTS; i++) {
+            layer l = layer_make(1, IN, widths[i], RANDOM, 77);
+            int8_t *q = gm_alloc((size_t)(IN * widths[i]), 1);
+            for (int64_t j = 0; j < IN * widths[i]; j++)
+                q[j] = (int8_t)(side ? l.q[IN * widths[i] - 1 - j] : l.q[j]);
+            memory[side][i] = gm_alloc(gm_linear_int8_bytes(IN, widths[i]), 1);
+            gm_linear_int8_pack(&packed[side][i], memory[side][i], q, l.scale, l.bias, IN, widths[i], l.grid);
+            gm_free(q);
+            layer_free(&l);
+        }
+    }
+    for (int level = 0; gm_kernels_at(level); level++) {
+        for (int threads = 1; threads <= 3; threads++) {
+            gm_ctx *ctx = context_at(level, threads);
+            for (int act = GM_INT8_NO_ACT - 1; act <= GM_ACT_SWIGLU; act++) { /* the first: f32 */
+                const bool f32 = act < GM_INT8_NO_ACT;
+                float y[2][PARTS][2 * 1100];
+                uint8_t u[2][PARTS][2 * 1100];
+                gm_int8_product p[PARTS];
+                for (int rows = 1; rows <= 2; rows++) {
+                    for (int i = 0; i < PARTS; i++) {
+                        memset(u[rows - 1][i], 77, sizeof u[0][0]);
+                        p[i] = (gm_int8_product){
+                            .l = &packed[0][i],
+                            .up = act == GM_ACT_SWIGLU ? &packed[1][i] : NULL,
+                            .y = {.f32 = f32 ? y[rows - 1][i] : NULL, .u8 = u[rows - 1][i], .stride = widths[i], .grid = to, .act = act}};
+                    }
+                    gm_linear_int8_fwd(ctx, p, PARTS, x, ROW, rows);
+                }
+                for (int i = 0; i < PARTS; i++) {
+                    const size_t n = (size_t)widths[i];
+                    if (f32)
+                        assert_memory_equal(y[0][i], y[1][i], n * sizeof(float));
+                    else
+                        assert_memory_equal(u[0][i], u[1][i], n);
+                    assert_int_equal(u[0][i][n], 77); /* nothing behind it */
+                }
+            }
+            gm_ctx_free(ctx);
+        }
+    }
+    for (int i = 0; i < 2 * PARTS; i++)
+        gm_free(memory[i / PARTS][i % PARTS]);
 }
 
 /* ---- attention: every step in double beside it, from the same integers */
@@ -314,7 +374,7 @@ static void test_attention(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_exact_sums), cmocka_unit_test(test_same_bits), cmocka_unit_test(test_grid_ends),
-        cmocka_unit_test(test_fused_ends), cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_fused_ends), cmocka_unit_test(test_one_row),   cmocka_unit_test(test_attention),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
