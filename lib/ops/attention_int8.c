@@ -162,18 +162,44 @@ static void run_tile(const gm_kernels *k, const gm_attention_int8 *a, const shap
     }
 }
 
+/* Everything that a task needs to know. */
+typedef struct job {
+    const gm_ctx *ctx;
+    const gm_attention_int8 *a;
+    uint8_t *o;
+    const uint8_t *q;
+    void *kv;
+    int64_t S, capacity, tiles;
+    void *scratch;
+} job;
+
+static void run_task(const job *x, int64_t task, int64_t thread) {
+    const gm_attention_int8 *a = x->a;
+    const int64_t tiles = x->tiles, width = up_to(x->S, GM_INT8_N);
+    const int64_t t = (tiles - 1 - task % tiles) * GM_INT8_M; /* the longest rows first */
+    const shape part = {.b = task / tiles / a->H,
+                        .h = task / tiles % a->H,
+                        .t = t,
+                        .rows = GM_MIN(GM_INT8_M, a->T - t),
+                        .S = x->S,
+                        .capacity = x->capacity};
+    const int64_t at = part.b * a->T + t, column = part.h * a->D;
+    float *s = (float *)x->scratch + thread * GM_INT8_M * width;
+    uint8_t *w = (uint8_t *)((float *)x->scratch + x->ctx->threads * GM_INT8_M * width) + thread * GM_INT8_M * width;
+    run_tile(x->ctx->k, a, &part, x->o + at * a->o_row + column, x->q + at * a->q_row + column,
+             (uint8_t *)x->kv + (size_t)part.b * gm_kv_int8_bytes(a->KV, a->D, x->capacity), s, w);
+}
+
 void gm_attention_int8_fwd(const gm_ctx *ctx, const gm_attention_int8 *a, uint8_t *o, const uint8_t *q, void *kv, int64_t S,
                            int64_t capacity, void *scratch) {
-    const int64_t tiles = (a->T + GM_INT8_M - 1) / GM_INT8_M, width = up_to(S, GM_INT8_N);
-#pragma omp parallel for num_threads(ctx->threads) schedule(dynamic) if (a->B * a->H * a->T * S * a->D >= 16384)
-    for (int64_t task = 0; task < a->B * a->H * tiles; task++) {
-        const int64_t t = (tiles - 1 - task % tiles) * GM_INT8_M; /* the longest rows first */
-        const shape x = {
-            .b = task / tiles / a->H, .h = task / tiles % a->H, .t = t, .rows = GM_MIN(GM_INT8_M, a->T - t), .S = S, .capacity = capacity};
-        float *s = (float *)scratch + omp_get_thread_num() * GM_INT8_M * width;
-        uint8_t *w = (uint8_t *)((float *)scratch + ctx->threads * GM_INT8_M * width) + omp_get_thread_num() * GM_INT8_M * width;
-        const int64_t at = x.b * a->T + t;
-        run_tile(ctx->k, a, &x, o + at * a->o_row + x.h * a->D, q + at * a->q_row + x.h * a->D,
-                 (uint8_t *)kv + (size_t)x.b * gm_kv_int8_bytes(a->KV, a->D, capacity), s, w);
+    const job x = {ctx, a, o, q, kv, S, capacity, (a->T + GM_INT8_M - 1) / GM_INT8_M, scratch};
+    const int64_t tasks = a->B * a->H * x.tiles;
+    if (ctx->threads == 1 || a->B * a->H * a->T * S * a->D < GM_PARALLEL_MIN) {
+        for (int64_t task = 0; task < tasks; task++)
+            run_task(&x, task, 0);
+        return;
     }
+#pragma omp parallel for num_threads(ctx->threads) schedule(dynamic)
+    for (int64_t task = 0; task < tasks; task++)
+        run_task(&x, task, omp_get_thread_num());
 }

@@ -100,11 +100,22 @@ static void put(const gm_kernels *k, const gm_int8_product *p, int64_t i, int64_
 
 /* ---- one row, as in decoding: nothing is read twice, so memory sets the pace */
 
+/* What the results will need, asked for before the products, whose weights leave the cache no time for it. */
+static void fetch(const gm_linear_int8 *l, int64_t j, int64_t n) {
+    enum { LINE = 16 };
+    for (int64_t i = j; i < j + n; i += LINE) {
+        __builtin_prefetch(l->scale + i);
+        __builtin_prefetch(l->bias + i);
+        __builtin_prefetch(l->offset + i);
+    }
+}
+
 static void some_panels(const gm_kernels *k, const gm_int8_product *p, const uint8_t *x, int64_t begin, int64_t end) {
     const int64_t depth = depth_of(p->l->in), stride = GM_INT8_N * depth;
     for (int64_t first = begin; first < end; first += SUMS / GM_INT8_N) {
         _Alignas(64) int32_t c[2][SUMS];
         const int64_t count = GM_MIN(SUMS / GM_INT8_N, end - first), j = first * GM_INT8_N;
+        fetch(p->l, j, count * GM_INT8_N);
         k->u8s8_gemv(c[0], x, p->l->weights + first * stride, stride, count, depth / 4);
         if (p->up)
             k->u8s8_gemv(c[1], x, p->up->weights + first * stride, stride, count, depth / 4);
@@ -128,7 +139,7 @@ static void one_row(const gm_ctx *ctx, const gm_int8_product *p, int count, cons
         panels += padded(p[i].l->out) / GM_INT8_N;
         weights += p[i].l->in * p[i].l->out * (p[i].up ? 2 : 1);
     }
-    if (weights < 8 * GM_PARALLEL_MIN) {
+    if (ctx->threads == 1 || weights < 8 * GM_PARALLEL_MIN) {
         some_of_all(ctx->k, p, x, 0, panels);
         return;
     }
