@@ -25,7 +25,7 @@ typedef struct gm_work {
 double gm_work_bytes(const gm_work *w); /* that are moved */
 
 /* The measured limits of this machine, each made when it is first asked for. A thread count is 1 or the context's. */
-enum { GM_PEAK_LEVELS = 8, GM_PEAK_SIZES = 6 };
+enum { GM_PEAK_LEVELS = 8, GM_PEAK_SIZES = 8 };
 typedef enum gm_move { GM_MOVE_READ, GM_MOVE_COPY, GM_MOVE_UPDATE, GM_MOVES } gm_move;
 typedef struct gm_peaks {
     double fma[2][GM_PEAK_LEVELS], dot[2][GM_PEAK_LEVELS]; /* [one thread][kernel table]; 0: not measured yet */

@@ -8,8 +8,9 @@
 #include <math.h>
 #include <unistd.h>
 
-/* Working sets, in steps of 8; 3 times a power of two, so that loops of 12 or 24 vectors have no rest. */
-static const double sizes[GM_PEAK_SIZES] = {0x1.8p14, 0x1.8p17, 0x1.8p20, 0x1.8p23, 0x1.8p26, 0x1.8p29};
+/* Working sets, in steps of 8, and of 2 where a last-level cache mostly ends; 3 times a power of two, so that loops of 12 or 24 vectors
+ * have no rest. */
+static const double sizes[GM_PEAK_SIZES] = {0x1.8p14, 0x1.8p17, 0x1.8p20, 0x1.8p23, 0x1.8p24, 0x1.8p25, 0x1.8p26, 0x1.8p29};
 
 /* Between source and target: at a distance that is a power of two they would share cache sets, and loads wait for stores of the same
  * low address bits. */
@@ -96,7 +97,7 @@ static int one_thread(const gm_bench *b, int threads) {
 
 /* Samples of half a millisecond or more; *peak becomes the best of them and of what it was. per_round: what one round of all threads
  * amounts to. */
-static gm_samples measure(gm_bench *b, void (*run)(void *), peak_run *p, double per_round, double *peak) {
+static gm_samples measure(void (*run)(void *), peak_run *p, double budget_s, double per_round, double *peak) {
     for (p->rounds = 1;; p->rounds *= 4) {
         double seconds = 1;
         for (int i = 0; i < 3; i++) { /* the best of three: one interruption must not pass for a long round */
@@ -107,19 +108,21 @@ static gm_samples measure(gm_bench *b, void (*run)(void *), peak_run *p, double 
         if (seconds >= 0.5e-3)
             break;
     }
-    gm_samples s = gm_samples_take(run, p, (gm_timing){GM_MIN(b->timing.budget_s, 0.2), 0, 8});
+    gm_samples s = gm_samples_take(run, p, (gm_timing){budget_s, 0, 8});
     *peak = GM_MAX(*peak, per_round * (double)p->rounds / s.min);
     return s;
 }
 
 static gm_samples measure_fma(gm_bench *b, int level, int threads, peak_run *p) {
     *p = (peak_run){.k = gm_kernels_at(level), .threads = threads};
-    return measure(b, run_fma, p, 2.0 * GM_PEAK_LANES * threads, &b->peaks.fma[one_thread(b, threads)][level]);
+    return measure(run_fma, p, GM_MIN(b->timing.budget_s, 0.2), 2.0 * GM_PEAK_LANES * threads,
+                   &b->peaks.fma[one_thread(b, threads)][level]);
 }
 
 static gm_samples measure_dot(gm_bench *b, int level, int threads, peak_run *p) {
     *p = (peak_run){.k = gm_kernels_at(level), .threads = threads};
-    return measure(b, run_dot, p, 8.0 * GM_PEAK_LANES * threads, &b->peaks.dot[one_thread(b, threads)][level]);
+    return measure(run_dot, p, GM_MIN(b->timing.budget_s, 0.2), 8.0 * GM_PEAK_LANES * threads,
+                   &b->peaks.dot[one_thread(b, threads)][level]);
 }
 
 /* The largest working set that a quarter of the memory holds. */
@@ -152,37 +155,6 @@ void gm_peaks_end(gm_peaks *p) {
     gm_free(p->memory);
 }
 
-/* A large working set, part by part: the peak is the sum of every part's best time, so that one interruption spoils one part of one pass,
- * and the samples are whole passes. */
-static gm_samples measure_parts(gm_bench *b, gm_move move, peak_run *p, double bytes, double *peak) {
-    enum { PARTS_MAX = 128, PASSES_MAX = 16, PASSES_MIN = 6 };
-    static const double part_bytes = 0x1.8p22;
-    const int parts = (int)GM_MIN(PARTS_MAX, bytes / part_bytes);
-    const peak_run whole = *p;
-    double best[PARTS_MAX], passes[PASSES_MAX], sum = 0, start = gm_seconds();
-    int count = 0;
-    p->rounds = 1;
-    p->n = whole.n / parts;
-    for (int pass = -1; pass < PASSES_MAX && (pass < PASSES_MIN || gm_seconds() - start < b->timing.budget_s); pass++) { /* -1: warms up */
-        double total = 0;
-        for (int i = 0; i < parts; i++) {
-            p->from = whole.from + i * p->n;
-            p->to = whole.to + i * p->n;
-            double begin = gm_seconds();
-            moves[move].run(p);
-            double seconds = gm_seconds() - begin;
-            total += seconds;
-            best[i] = pass <= 0 ? seconds : GM_MIN(best[i], seconds);
-        }
-        if (pass >= 0)
-            passes[count++] = total;
-    }
-    for (int i = 0; i < parts; i++)
-        sum += best[i];
-    *peak = GM_MAX(*peak, moves[move].moved * bytes / sum);
-    return gm_samples_of(passes, count);
-}
-
 static gm_samples measure_bandwidth(gm_bench *b, gm_move move, int size, int threads, peak_run *p) {
     const bool copy = move == GM_MOVE_COPY;
     int64_t n = (int64_t)(sizes[size] / sizeof(float)) / (copy ? 2 : 1);
@@ -193,9 +165,8 @@ static gm_samples measure_bandwidth(gm_bench *b, gm_move move, int size, int thr
     }
     *p = (peak_run){.k = b->ctx->k, .threads = threads, .from = b->peaks.memory, .n = n};
     p->to = copy ? p->from + n + COPY_GAP : p->from;
-    if (sizes[size] < 0x1p23)
-        return measure(b, moves[move].run, p, moves[move].moved * sizes[size], peak);
-    return measure_parts(b, move, p, sizes[size], peak);
+    const double budget_s = sizes[size] < 0x1p23 ? GM_MIN(b->timing.budget_s, 0.2) : b->timing.budget_s; /* memory has more noise */
+    return measure(moves[move].run, p, budget_s, moves[move].moved * sizes[size], peak);
 }
 
 static double peak_fma(gm_bench *b, int level, int threads) {

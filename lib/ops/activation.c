@@ -29,6 +29,10 @@ void gm_act_bwd(const gm_ctx *ctx, float *dh, const float *dy, const float *h, i
 }
 
 void gm_swiglu_fwd(const gm_ctx *ctx, float *y, const float *h, int64_t R, int64_t F) {
+    if (R == 1) {
+        ctx->k->f32_swiglu_fwd(y, h, h + F, F);
+        return;
+    }
 #pragma omp parallel for num_threads(ctx->threads) schedule(static) if (R * F >= GM_PARALLEL_MIN)
     for (int64_t r = 0; r < R; r++)
         ctx->k->f32_swiglu_fwd(y + r * F, h + r * 2 * F, h + r * 2 * F + F, F);

@@ -10,16 +10,24 @@
 
 enum { BLOCKS = GM_NORM_BLOCKS };
 
+static void norm_row(const gm_ctx *ctx, float *y, float *mean, float *rstd, const float *x, const float *g, const float *b, int64_t C,
+                     float eps, bool rms) {
+    float stat[2];
+    ctx->k->f32_layernorm_row_fwd(y, stat, x, g, b, C, eps, rms);
+    if (mean)
+        *mean = stat[0];
+    *rstd = stat[1];
+}
+
 void gm_norm_fwd(const gm_ctx *ctx, float *y, float *mean, float *rstd, const float *x, const float *g, const float *b, int64_t R,
                  int64_t C, float eps, bool rms) {
-#pragma omp parallel for num_threads(ctx->threads) schedule(static) if (R * C >= GM_PARALLEL_MIN)
-    for (int64_t r = 0; r < R; r++) {
-        float stat[2];
-        ctx->k->f32_layernorm_row_fwd(y + r * C, stat, x + r * C, g, b, C, eps, rms);
-        if (mean)
-            mean[r] = stat[0];
-        rstd[r] = stat[1];
+    if (R == 1) {
+        norm_row(ctx, y, mean, rstd, x, g, b, C, eps, rms);
+        return;
     }
+#pragma omp parallel for num_threads(ctx->threads) schedule(static) if (R * C >= GM_PARALLEL_MIN)
+    for (int64_t r = 0; r < R; r++)
+        norm_row(ctx, y + r * C, mean ? mean + r : NULL, rstd + r, x + r * C, g, b, C, eps, rms);
 }
 
 int64_t gm_norm_bwd_scratch(const gm_ctx *ctx, int64_t C) {

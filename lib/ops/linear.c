@@ -6,16 +6,29 @@
 #include "parallel.h"
 
 /* One row, as in decoding: every weight is read once, so that memory sets the pace, and a plain pass over them in order reaches it; a
- * library's product of one row gets half of it on some processors. Weights are asked for a little ahead: where a matrix is somewhat larger
+ * library's product of one row gets half of it on some processors. A large matrix is asked for a little ahead: where it is somewhat larger
  * than the cache, short rows are read at 46 GB/s without and at 60 with it (32000 x 288); elsewhere it makes no difference. */
-static void one_row(const gm_ctx *ctx, float *y, const float *x, const float *w, const float *b, int64_t IN, int64_t OUT) {
+static inline void outputs(const gm_ctx *ctx, float *y, const float *x, const float *w, const float *b, int64_t IN, int64_t begin,
+                           int64_t end, bool ahead) {
     enum { AHEAD = 4096, LINE = 16 }; /* floats */
-#pragma omp parallel for num_threads(ctx->threads) schedule(static) if (IN * OUT >= 4 * GM_PARALLEL_MIN)
-    for (int64_t j = 0; j < OUT; j++) {
+    for (int64_t j = begin; j < end; j++) {
         const float *row = w + j * IN;
-        for (int64_t i = 0; i < IN; i += LINE)
+        for (int64_t i = 0; ahead && i < IN; i += LINE)
             __builtin_prefetch(row + AHEAD + i);
         y[j] = ctx->k->f32_dot(row, x, IN) + (b ? b[j] : 0);
+    }
+}
+
+static void one_row(const gm_ctx *ctx, float *y, const float *x, const float *w, const float *b, int64_t IN, int64_t OUT) {
+    const bool large = IN * OUT >= 4 * GM_PARALLEL_MIN;
+    if (!large || ctx->threads == 1) { /* even a region that its `if` keeps to one thread takes time */
+        outputs(ctx, y, x, w, b, IN, 0, OUT, large);
+        return;
+    }
+#pragma omp parallel num_threads(ctx->threads)
+    {
+        const int64_t i = omp_get_thread_num(), n = omp_get_num_threads();
+        outputs(ctx, y, x, w, b, IN, OUT * i / n, OUT * (i + 1) / n, true);
     }
 }
 

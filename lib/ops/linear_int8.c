@@ -178,7 +178,7 @@ void gm_linear_int8_fwd(const gm_ctx *ctx, const gm_int8_product *products, int 
 }
 
 void gm_quantize_u8(const gm_ctx *ctx, uint8_t *q, int64_t qs, const float *x, int64_t xs, int64_t R, int64_t C, gm_quant_grid grid) {
-    if (R == 1) { /* even a region that its `if` keeps to one thread takes time, a hundred of them in a small model's token */
+    if (R == 1) { /* even a region that its `if` keeps to one thread takes time: a small model's token has a hundred */
         ctx->k->f32_quantize_u8(q, x, C, grid.scale, (float)grid.zero, (float)grid.qmax);
         return;
     }

@@ -4,7 +4,11 @@
 #include "parallel.h"
 
 void gm_add(const gm_ctx *ctx, float *y, const float *x, const float *r, int64_t n) {
-#pragma omp parallel num_threads(ctx->threads) if (n >= GM_PARALLEL_MIN)
+    if (n < GM_PARALLEL_MIN) {
+        ctx->k->f32_add(y, x, r, n);
+        return;
+    }
+#pragma omp parallel num_threads(ctx->threads)
     {
         gm_range mine = gm_range_mine(n);
         ctx->k->f32_add(y + mine.begin, x + mine.begin, r + mine.begin, mine.size);
