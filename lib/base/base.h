@@ -63,6 +63,7 @@ struct json_t;
 char *gm_json_dump(const struct json_t *root, size_t flags); /* root may be NULL; freed with free() */
 bool gm_json_starved(void);                                  /* for values that are used without becoming a text */
 void gm_json_forget(void);                                   /* it has been answered for: gm_fail_memory calls this */
+struct json_t *gm_json_from_text(gm_text *t);                /* *t as a string, and freed; a failed one counts as memory that ran out */
 
 /* ---- files */
 typedef struct gm_file {

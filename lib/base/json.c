@@ -16,7 +16,7 @@ static void *watched(size_t n) {
 
 /* Around whatever functions there are; those that the program sets later are not watched. */
 __attribute__((constructor)) static void watch(void) {
-    json_free_t give;
+    json_free_t give = free;
     json_get_alloc_funcs(&get, &give);
     json_set_alloc_funcs(watched, give);
 }
@@ -27,6 +27,13 @@ bool gm_json_starved(void) {
 
 void gm_json_forget(void) {
     starved = false;
+}
+
+json_t *gm_json_from_text(gm_text *t) {
+    starved |= t->failed;
+    json_t *string = json_string(t->data ? t->data : "");
+    gm_text_free(t);
+    return string;
 }
 
 char *gm_json_dump(const json_t *root, size_t flags) {

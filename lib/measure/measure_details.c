@@ -122,10 +122,7 @@ static json_t *text_of(printer *out, const int32_t *tokens, int from, int to) {
     gm_text text = {0};
     for (int i = from; i < to; i++)
         gm_measure_token_text(&text, gm_data_tokenizer(out->p->data), i > 0 ? tokens[i - 1] : -1, tokens[i]);
-    out->failed |= text.failed;
-    json_t *string = json_string(text.data ? text.data : "");
-    gm_text_free(&text);
-    return string;
+    return gm_json_from_text(&text);
 }
 
 static json_t *largest_array(printer *out, const gm_largest *s) {
@@ -174,8 +171,7 @@ static json_t *feature_object(printer *out, int64_t c) {
     gm_measure_integer(out, object, "position", place->position);
     gm_measure_integer(out, object, "sequence", place->sequence);
     gm_measure_integer(out, object, "token", place->token);
-    gm_measure_put(out, object, "text", json_string(text.data ? text.data : ""));
-    gm_text_free(&text);
+    gm_measure_put(out, object, "text", gm_json_from_text(&text));
     bool outlier = gm_feature_stats_is_outlier(&p->features, c, GM_ALL_POSITIONS, &layers, &positions);
     gm_measure_number(out, object, "layers", layers);
     gm_measure_number(out, object, "positions", positions);

@@ -345,8 +345,7 @@ static void print_massive(printer *out, json_t *root) {
         gm_measure_integer(out, object, "token", s->list[i].token);
         gm_text text = {0};
         gm_measure_token_text(&text, gm_data_tokenizer(out->p->data), -1, s->list[i].token);
-        gm_measure_put(out, object, "text", json_string(text.data ? text.data : ""));
-        gm_text_free(&text);
+        gm_measure_put(out, object, "text", gm_json_from_text(&text));
         gm_measure_integer(out, object, "sequence", s->list[i].sequence);
         gm_measure_number(out, object, "value", s->list[i].value);
         gm_measure_append(out, array, object);

@@ -72,8 +72,7 @@ static char *describe_tokens(const gm_data *data, const int32_t *tokens, int64_t
         gm_text text = {0};
         if (texts)
             gm_measure_token_text(&text, gm_data_tokenizer(data), t > 0 ? tokens[t - 1] : -1, tokens[t]);
-        json_array_append_new(list, texts ? json_string(text.data ? text.data : "") : json_integer(tokens[t]));
-        gm_text_free(&text);
+        json_array_append_new(list, texts ? gm_json_from_text(&text) : json_integer(tokens[t]));
     }
     char *json = gm_json_dump(list, JSON_COMPACT);
     json_decref(list);

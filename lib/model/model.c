@@ -223,8 +223,9 @@ gm_status gm_model_allocate_without(gm_model **out, const gm_ctx *ctx, const gm_
     m->params = gm_alloc((size_t)m->param_count, sizeof *m->params);
     m->slot_index = gm_alloc((size_t)checked.layers + 1, sizeof *m->slot_index);
     if (!m->params || !m->slot_index) {
+        gm_status status = gm_fail_memory(err, (size_t)m->param_count * sizeof *m->params);
         gm_model_free(m);
-        return gm_fail_memory(err, (size_t)m->param_count * sizeof *m->params);
+        return status;
     }
     gm_params_layout(&checked, m->params);
     for (int64_t l = 0; l <= checked.layers; l++)
@@ -240,8 +241,9 @@ gm_status gm_model_allocate_without(gm_model **out, const gm_ctx *ctx, const gm_
     m->weights = gm_alloc((size_t)m->param_elements, sizeof(float));
     m->sinks = gm_alloc((size_t)checked.heads, sizeof(float));
     if (!m->weights || !m->sinks) {
+        gm_status status = gm_fail_memory(err, (size_t)m->param_elements * sizeof(float));
         gm_model_free(m);
-        return gm_fail_memory(err, (size_t)m->param_elements * sizeof(float));
+        return status;
     }
     m->head = gm_model_weight(m, checked.tied ? GM_P_WTE : GM_P_HEAD, -1);
     *out = m;

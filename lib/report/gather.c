@@ -31,10 +31,7 @@ static void take(json_t *into, const json_t *from, const char *name) {
 static void note(gm_gathered *g, const char *folder, const char *what) {
     gm_text text = {0};
     gm_text_add(&text, "%s: %s", folder, what);
-    json_t *line = json_string(text.data ? text.data : "");
-    if (line)
-        json_array_append_new(g->notes, line);
-    gm_text_free(&text);
+    json_array_append_new(g->notes, gm_json_from_text(&text));
 }
 
 /* ---- measure.json and quant.json: what is drawn of them ------------------------------------------------------------------------------ */

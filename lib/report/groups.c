@@ -75,8 +75,7 @@ static json_t *begin_group(json_t *groups, const char *kind, json_t *config) {
             gm_text_add(&text, "audits of finished models have no seeds, trained runs have");
         else
             list_differences(&text, json_object_get(first, "config"), config);
-        json_object_set_new(group, "apart", json_string(text.data ? text.data : ""));
-        gm_text_free(&text);
+        json_object_set_new(group, "apart", gm_json_from_text(&text));
     }
     json_array_append_new(groups, group);
     return group;
@@ -84,7 +83,7 @@ static json_t *begin_group(json_t *groups, const char *kind, json_t *config) {
 
 /* "gpt2-nano (width 48, head_dim 24)": where the preset's name is taken by another shape, the first fields that differ. */
 static json_t *new_name(json_t *shapes, const char *preset, json_t *shape) {
-    json_t *taken = json_object_get(shapes, preset), *value, *name;
+    json_t *taken = json_object_get(shapes, preset), *value;
     const char *field;
     gm_text text = {0};
     int listed = 0;
@@ -98,11 +97,9 @@ static json_t *new_name(json_t *shapes, const char *preset, json_t *shape) {
     }
     if (listed > 0)
         gm_text_add(&text, ")");
-    while (text.data && json_object_get(shapes, text.data)) /* still another */
+    while (!text.failed && json_object_get(shapes, text.data)) /* still another */
         gm_text_add(&text, "'");
-    name = json_string(text.data ? text.data : "");
-    gm_text_free(&text);
-    return name;
+    return gm_json_from_text(&text);
 }
 
 /* The run's model gets a name of its own in the group: two shapes of one preset are two models. */
@@ -139,8 +136,7 @@ static bool is_repeated(const gm_gathered *g, const json_t *group, const json_t 
                     gm_gather_text(run, "variant"), gm_gather_number(run, "seed"),
                     gm_gather_text(json_array_get(g->sources, (size_t)gm_gather_number(other, "source")), "folder"),
                     gm_gather_text(json_array_get(g->sources, (size_t)gm_gather_number(run, "source")), "folder"), a, b);
-        json_array_append_new(g->notes, json_string(text.data ? text.data : ""));
-        gm_text_free(&text);
+        json_array_append_new(g->notes, gm_json_from_text(&text));
         return true;
     }
     return false;

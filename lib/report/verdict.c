@@ -1,5 +1,6 @@
 /* verdict.c -- what the numbers allow one to say, in sentences made from the paired intervals: better, worse, or no difference beyond
  * noise; and with too few seeds, that. */
+#include "gather.h"
 #include "rows.h"
 
 #include <math.h>
@@ -23,11 +24,11 @@ static outcome outcome_of(const json_t *row, const char *metric) {
 }
 
 static const char *model_of(const json_t *rows, size_t i) {
-    return json_string_value(json_object_get(json_array_get(rows, i), "model"));
+    return gm_gather_text(json_array_get(rows, i), "model");
 }
 
 static const char *variant_of(const json_t *row) {
-    return json_string_value(json_object_get(row, "variant"));
+    return gm_gather_text(row, "variant");
 }
 
 /* "softmax1 (-31%), gated (-12%)" of the rows with this outcome; returns how many. */
@@ -62,6 +63,7 @@ static void sentence_of_metric(json_t *sentences, json_t *rows, const gm_metric 
         gm_text list = {0};
         if (list_outcome(&list, rows, metric, parts[p].outcome) > 0) {
             gm_text_add(&text, "%s%s%s", any ? "; " : "", parts[p].lead, list.data);
+            text.failed |= list.failed;
             any = true;
         }
         gm_text_free(&list);
@@ -69,8 +71,8 @@ static void sentence_of_metric(json_t *sentences, json_t *rows, const gm_metric 
     if (any) {
         gm_text sentence = {0};
         gm_text_add(&sentence, "%c%s: %s.", metric->why[0] - 'a' + 'A', metric->why + 1, text.data);
-        json_array_append_new(sentences, json_string(sentence.data ? sentence.data : ""));
-        gm_text_free(&sentence);
+        sentence.failed |= text.failed;
+        json_array_append_new(sentences, gm_json_from_text(&sentence));
     }
     gm_text_free(&text);
 }
@@ -102,11 +104,11 @@ static void sentence_overall(json_t *sentences, json_t *rows, int intervals) {
                         price.data);
         gm_text_add(&text, " (95%% intervals of %d comparisons, each alone: about %.0f of them would exclude 0 by chance.)", intervals,
                     ceil(0.05 * intervals));
-        json_array_append_new(sentences, json_string(text.data ? text.data : ""));
+        text.failed |= better.failed || price.failed;
+        json_array_append_new(sentences, gm_json_from_text(&text));
     }
     gm_text_free(&better);
     gm_text_free(&price);
-    gm_text_free(&text);
 }
 
 static void sentences_of_model(json_t *sentences, json_t *rows, const gm_metrics *metrics) {
@@ -131,11 +133,10 @@ static void sentences_of_model(json_t *sentences, json_t *rows, const gm_metrics
                             (long long)json_integer_value(json_object_get(run, "seed")), (long long)json_integer_value(at));
         }
     }
-    if (text.size) {
+    if (text.size || text.failed) {
         gm_text_add(&text, ": missing from the means.");
-        json_array_append_new(sentences, json_string(text.data));
+        json_array_append_new(sentences, gm_json_from_text(&text));
     }
-    gm_text_free(&text);
     if (!baseline)
         json_array_append_new(sentences, json_string("softmax is not among the variants: nothing to compare with."));
     else if (json_array_size(rows) > 1 && pairs < SEEDS_FOR_INTERVAL) {
@@ -143,8 +144,7 @@ static void sentences_of_model(json_t *sentences, json_t *rows, const gm_metrics
         gm_text few = {0};
         gm_text_add(&few, "%d seed%s: too few for an interval; a difference in this table may be noise (3 seeds or more give one).", seeds,
                     seeds == 1 ? "" : "s");
-        json_array_append_new(sentences, json_string(few.data));
-        gm_text_free(&few);
+        json_array_append_new(sentences, gm_json_from_text(&few));
     } else {
         for (int m = 0; m < metrics->count; m++) {
             if (metrics->list[m].compared)
@@ -170,8 +170,7 @@ json_t *gm_verdict_of(const json_t *rows, const gm_metrics *metrics) {
         json_array_foreach(said, k, sentence) {
             gm_text text = {0};
             gm_text_add(&text, "%s%s%s", several ? model : "", several ? ": " : "", json_string_value(sentence));
-            json_array_append_new(sentences, json_string(text.data ? text.data : ""));
-            gm_text_free(&text);
+            json_array_append_new(sentences, gm_json_from_text(&text));
         }
         json_decref(said);
         json_decref(group);
