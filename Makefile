@@ -129,7 +129,7 @@ checked:
 	@tools/setup.sh build test
 	@tools/setup.sh --optional tools
 	@$(CONFIGURE) -B build-$(NAME) $(FLAGS)
-	@cmake --build build-$(NAME) -j $(JOBS)
+	@cmake --build build-$(NAME) -j $(JOBS) $(if $(TESTS),--target $$(cmake --build build-$(NAME) --target help | sed -n 's/^\.\.\. //p' | grep -E "$(TESTS)"))
 	@tools/run_tests.sh build-$(NAME) $(JOBS) $(if $(TESTS),-R "$(TESTS)") $(if $(SKIP),-E "$(SKIP)")
 
 test-report: build ## the report in a real headless Chromium (installed if it can be); screenshots in build/report

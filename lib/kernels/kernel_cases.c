@@ -549,8 +549,8 @@ static void check_ties(arena *m, const gm_kernels *k) {
     static const float scales[] = {0.1f, 0.037f, 1e-8f, 3.3333333f, 0x1p-7f, 0.00784313772f};
     for (int s = 0; s < (int)(sizeof scales / sizeof scales[0]); s++) {
         for (int i = -300; i <= 300; i++) {
-            float x[16], y[2][16];
-            uint8_t q[2][16];
+            float x[16], y[2][16] = {{0}}; /* a kernel may write nothing */
+            uint8_t q[2][16] = {{0}};
             x[8] = (float)((i + 0.5) * scales[s]);
             for (int j = 8; j > 0; j--)
                 x[j - 1] = nextafterf(x[j], -INFINITY);

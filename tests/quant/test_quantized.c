@@ -314,6 +314,25 @@ static void test_report(void **state) {
     gm_model_free(m);
 }
 
+/* What is written of the quantizers comes back too, and nothing else does. */
+static void test_options(void **state) {
+    (void)state;
+    gm_quant_options o, back;
+    gm_error err;
+    for (int i = 0; gm_quant_preset_list(i); i++) {
+        assert_int_equal(gm_quant_preset(&o, gm_quant_preset_list(i)->name, &err), GM_OK);
+        assert_int_equal(gm_quant_options_check(&o, &err), GM_OK);
+        json_t *root = gm_quant_options_to_json(&o);
+        assert_int_equal(gm_quant_options_from_json(&back, root, &err), GM_OK);
+        json_t *again = gm_quant_options_to_json(&back);
+        assert_true(json_equal(root, again));
+        json_object_set_new(root, "smooth", json_string("rough"));
+        assert_int_equal(gm_quant_options_from_json(&back, root, &err), GM_EFORMAT);
+        json_decref(root);
+        json_decref(again);
+    }
+}
+
 static int setup(void **state) {
     (void)state;
     snprintf(folder, sizeof folder, "/tmp/gm_quantized_XXXXXX");
@@ -334,7 +353,7 @@ static int teardown(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip), cmocka_unit_test(test_decoding), cmocka_unit_test(test_altered),
-        cmocka_unit_test(test_refusals),   cmocka_unit_test(test_report),
+        cmocka_unit_test(test_refusals),   cmocka_unit_test(test_report),   cmocka_unit_test(test_options),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
