@@ -97,6 +97,7 @@ tsan: ## the tests under the thread sanitizer, on two threads (clang)
 	  FLAGS="-DCMAKE_C_COMPILER=clang -DGM_SANITIZE=thread -DGM_MPI=OFF" SKIP="$(NOT_SANITIZED)"
 
 # What other libraries write is unknown to this sanitizer, so: the tests that need none of them for what they check, on plain C, one thread.
+# (test_execute skips the one case that writes a folder; test_attention_memory skips itself: a sanitizer takes memory too.)
 MSAN_TESTS = ^test_(kernels|attention|gate|golden_attention|linear_int8|norm_rows|ops|model|gradients|decode|sampler|variant|metrics|sketch|execute|quantizers|simulate)|^fuzz_(gguf|llama2c|variant)
 msan: ## the numerical tests under the memory sanitizer: kernels, layers, models, quantizers (clang)
 	@GHOSTMAX_ISA=ref $(MAKE) checked NAME=msan FLAGS="-DCMAKE_C_COMPILER=clang -DGM_SANITIZE=memory -DGM_OPENMP=OFF -DGM_MPI=OFF" \
