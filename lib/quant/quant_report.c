@@ -245,12 +245,12 @@ static int by_loss(const void *a, const void *b) {
 }
 
 static json_t *sensitivity_to_json(const report *r, double baseline, gm_error *err) {
-    json_t *list = json_array();
     const unit **order = gm_alloc((size_t)r->count, sizeof *order);
     if (!order) {
         gm_fail_memory(err, (size_t)r->count * sizeof *order);
         return NULL;
     }
+    json_t *list = json_array();
     for (int i = 0; i < r->count; i++)
         order[i] = &r->units[i];
     qsort(order, (size_t)r->count, sizeof *order, by_loss);
