@@ -527,7 +527,7 @@ static void check_integer_tile(arena *m, const gm_kernels *k) {
         for (int64_t i = 0; i < GM_INT8_N * GM_INT8_DEPTH; i++)
             b[i] = (int8_t)(fills[f].b == 1000 ? (int)(256 * uniform(m)) - 128 : fills[f].b);
         for (int64_t k4 = 0; k4 <= GM_INT8_DEPTH / 4; k4 = k4 == 65 ? GM_INT8_DEPTH / 4 : k4 + 1) {
-            int32_t c[GM_INT8_M * GM_INT8_N + 1];
+            int32_t c[GM_INT8_M * GM_INT8_N + 1] = {0};
             int64_t rows = k4 == GM_INT8_DEPTH / 4 ? GM_INT8_M : 1 + (k4 * 5 + f) % GM_INT8_M;
             c[rows * GM_INT8_N] = 77;
             k->u8s8_gemm_tile(c, a, 4 * k4, rows, b, k4);

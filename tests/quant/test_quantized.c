@@ -331,6 +331,12 @@ static void test_options(void **state) {
         json_decref(root);
         json_decref(again);
     }
+    assert_int_equal(gm_quant_preset(&o, "bert-paper", &err), GM_OK);
+    gm_quant_defaults(&back);
+    json_t *paper = gm_quant_options_to_json(&o), *defaults = gm_quant_options_to_json(&back);
+    assert_true(json_equal(paper, defaults));
+    json_decref(paper);
+    json_decref(defaults);
 }
 
 static int setup(void **state) {
