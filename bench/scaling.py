@@ -109,6 +109,10 @@ def plot(curves):
     return "\n".join(parts) + "\n"
 
 
+def milliseconds(seconds):
+    return f"{1e3 * seconds:.3g}" if seconds < 1 else f"{1e3 * seconds:,.0f}"
+
+
 def replace_file(path, text):
     with open(path + ".new", "w") as f:
         f.write(text)
@@ -152,7 +156,7 @@ def main():
                 share = work / value if name == "threads" else work  # threads: the ideal is a share of the work each
                 grew = [f"{seconds / curves[name][-1][1]:.2f}", f"{share / curves[name][-1][2]:.2f}"] if curves[name] else ["", ""]
                 curves[name].append((value, seconds, share))
-                rows.append(f"| {name} | {value} | {1e3 * seconds:.3g} | {TOKENS / seconds:,.0f} | {grew[0]} | {grew[1]} | {1e-9 * work / seconds:.0f} |")
+                rows.append(f"| {name} | {value} | {milliseconds(seconds)} | {TOKENS / seconds:,.0f} | {grew[0]} | {grew[1]} | {1e-9 * work / seconds:.0f} |")
                 print(rows[-1], flush=True)
     print(f"scaling.py: {len(rows) - 2} runs in {time.monotonic() - start:.0f} s", file=sys.stderr)
     table = head + "\n".join(rows)
