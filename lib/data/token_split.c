@@ -106,7 +106,8 @@ static bool is_space(uint8_t c) {
 
 /* A straight quote opens when a word or mark follows it directly and nothing that it could close stands before it. */
 static bool quote_opens(const gm_splitter *s) {
-    bool free_before = s->at == 0 || is_space(s->text[s->at - 1]) || memchr("([{-", s->text[s->at - 1], 4);
+    static const char opening[] = {'(', '[', '{', '-'};
+    bool free_before = s->at == 0 || is_space(s->text[s->at - 1]) || memchr(opening, s->text[s->at - 1], sizeof opening);
     return free_before && s->at + 1 < s->size && !is_space(s->text[s->at + 1]);
 }
 

@@ -225,6 +225,7 @@ static bool counter_add(counter *c, const char *key, size_t size) {
     size_t mask = 2 * c->capacity - 1, i = hash & mask;
     for (; c->slots[i]; i = (i + 1) & mask) {
         entry *e = &c->entries[c->slots[i] - 1];
+        /* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): a slot that is taken has its text in the pool */
         if (e->hash == hash && e->size == size && memcmp(c->pool.data + e->offset, key, size) == 0) {
             e->count++;
             return true;

@@ -132,7 +132,7 @@ gm_status gm_tokenizer_vocabulary(const gm_tokenizer *t, gm_vocabulary *v, gm_er
         v->tokens[id] = (gm_vocabulary_token){.score = t->scores ? (float)t->scores[id] : 0, .type = (gm_token_type)t->types[id]};
         add_text(v, &v->tokens[id], from);
     }
-    for (int64_t i = 0; i < v->merge_count; i++) {
+    for (int64_t i = 0; s && i < s->merge_count; i++) {
         size_t from = v->pool.size;
         put_text(t, (int32_t)s->merges[i].left, &v->pool);
         gm_text_bytes(&v->pool, " ", 1);
@@ -167,13 +167,16 @@ static gm_status twice(const gm_vocabulary *v, int32_t id, gm_error *err) {
     return gm_fail(err, GM_EFORMAT, "token %d, '%.*s', is there twice", id, shown(v->tokens[id].size), v->tokens[id].text);
 }
 
+static int digit_of(char c) {
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
 /* "<0x0A>" is 10; -1: not of that form. */
 static int byte_of(const char *text, size_t size) {
-    static const char digits[] = "0123456789ABCDEF";
     if (size != 6 || memcmp(text, "<0x", 3) != 0 || text[5] != '>')
         return -1;
-    const char *high = memchr(digits, text[3], 16), *low = memchr(digits, text[4], 16);
-    return high && low ? (int)((high - digits) * 16 + (low - digits)) : -1;
+    const int high = digit_of(text[3]), low = digit_of(text[4]);
+    return high >= 0 && low >= 0 ? 16 * high + low : -1;
 }
 
 /* Byte-level BPE. */

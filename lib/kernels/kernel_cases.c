@@ -48,7 +48,7 @@ static double magnitude(const float *a, const float *b, int64_t n) {
 static double largest(const float *x, int64_t n) {
     double best = 0;
     for (int64_t i = 0; i < n; i++)
-        best = isfinite(x[i]) ? fmax(best, fabs(x[i])) : best;
+        best = isfinite(x[i]) ? fmax(best, fabs((double)x[i])) : best;
     return best;
 }
 
@@ -561,6 +561,7 @@ static void check_ties(arena *m, const gm_kernels *k) {
                 table->f32_quantize_simulate(y[side], x, 16, scales[s], 101, 0, 255);
                 table->f32_quantize_u8(q[side], x, 16, scales[s], 101, 255);
             }
+            /* NOLINTNEXTLINE(bugprone-suspicious-memory-comparison): bits are compared */
             bool apart = memcmp(y[0], y[1], sizeof y[0]) != 0 || memcmp(q[0], q[1], sizeof q[0]) != 0;
             m->slot->checks++;
             if (found(m->slot, apart ? INFINITY : 0))

@@ -151,13 +151,14 @@ static json_t *largest_array(printer *out, const gm_largest *s) {
 /* One dimension of the residual stream: where in which block's output it is largest, its moments there, and LLM.int8()'s two shares. */
 static json_t *feature_object(printer *out, int64_t c) {
     const gm_measurement *p = out->p;
-    const gm_measured *at = NULL; /* every model has a block */
-    for (int i = 0; i < p->tensor_count; i++) {
-        const gm_measured *t = &p->tensors[i];
+    const gm_measured *at = p->tensors;
+    while (at->site != GM_SITE_BLOCK) /* every model has a block */
+        at++;
+    for (const gm_measured *t = at + 1; t < p->tensors + p->tensor_count; t++) {
         if (t->site != GM_SITE_BLOCK)
             continue;
         float size = t->dims.absmax[GM_ALL_POSITIONS][c];
-        if (!at || (!(size <= at->dims.absmax[GM_ALL_POSITIONS][c]) && !isnan(at->dims.absmax[GM_ALL_POSITIONS][c])))
+        if (!(size <= at->dims.absmax[GM_ALL_POSITIONS][c]) && !isnan(at->dims.absmax[GM_ALL_POSITIONS][c]))
             at = t;
     }
     const struct gm_dim_place *place = &at->dims.place[c];

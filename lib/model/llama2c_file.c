@@ -311,7 +311,8 @@ static gm_status write_tables(void *user, const gm_matrix_view *view, bool rotat
     gm_rope_frequencies(w->cfg, f);
     for (int table = 0; table < 2; table++) {
         for (int64_t i = 0; i < w->cfg->context * half; i++) {
-            double angle = (double)(i / half) * f[i % half];
+            const int64_t position = i / half;
+            double angle = (double)position * f[i % half];
             gm_writer_put(&w->w, &(float){(float)(table ? sin(angle) : cos(angle))}, sizeof(float));
         }
     }

@@ -135,7 +135,7 @@ static const gm_quant_matrix *part_matrix(const gm_quant_plan *plan, int64_t lay
     return matrix_named(plan, p->name, part == GM_EXECUTED_W1 && glu ? ".gate" : parts[part].suffix);
 }
 
-/* One walk for counting bytes (e->memory NULL) and for packing. */
+/* One walk for counting bytes (scale NULL) and for packing. */
 typedef struct packer {
     gm_quant_executed *e;
     const gm_quant_plan *plan;
@@ -147,7 +147,7 @@ typedef struct packer {
 
 static void pack_linear(packer *p, gm_linear_int8 *l, const gm_quant_matrix *q, const float *bias, gm_quant_grid input) {
     const gm_matrix_view *v = &q->view;
-    if (p->e->memory) {
+    if (p->scale) {
         const int8_t *integers = integers_of(q, p->integers, p->scale);
         gm_linear_int8_pack(l, p->e->memory + p->used, integers, p->scale, bias, v->cols, v->rows, input);
     }
@@ -160,7 +160,7 @@ static void pack_linear(packer *p, gm_linear_int8 *l, const gm_quant_matrix *q, 
 static void pack_table(packer *p, gm_executed_table *t, const gm_quant_matrix *q, bool in_head) {
     const gm_matrix_view *v = &q->view;
     const size_t scales = (size_t)q->grid_count * sizeof(float), bytes = in_head ? 0 : (size_t)(v->rows * v->cols);
-    if (p->e->memory) {
+    if (p->scale) {
         float *scale = (float *)(void *)(p->e->memory + p->used);
         for (int64_t i = 0; i < q->grid_count; i++)
             scale[i] = q->grids[i].scale;

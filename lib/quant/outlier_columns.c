@@ -14,10 +14,9 @@ gm_status gm_outlier_columns_find(gm_outlier_columns **out, const gm_model_confi
         for (int64_t j = 0; j < width; j++)
             count += max[j] >= threshold;
         GM_TRY(gm_outlier_columns_make(&(*out)[i], count, err));
-        count = 0;
-        for (int64_t j = 0; j < width; j++) {
+        for (int64_t j = 0, found = 0; found < count; j++) {
             if (max[j] >= threshold)
-                (*out)[i].column[count++] = (int32_t)j;
+                (*out)[i].column[found++] = (int32_t)j;
         }
     }
     return GM_OK;

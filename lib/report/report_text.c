@@ -230,10 +230,14 @@ static void put_curves(const drawing *d, const char *field, const char *title) {
     size_t i;
     int count = 0;
     gm_chart_line *lines = calloc(json_array_size(runs) + 1, sizeof *lines);
+    if (!lines) {
+        d->out->failed = true;
+        return;
+    }
     json_array_foreach(runs, i, run) {
         const json_t *curve = json_object_get(json_object_get(run, "log"), field), *values = json_array_get(curve, 1);
         int series = series_of(d, run);
-        if (!lines || series < 0 || json_array_size(values) == 0)
+        if (series < 0 || json_array_size(values) == 0)
             continue;
         lines[count] = (gm_chart_line){.series = series,
                                        .x = numbers_of(json_array_get(curve, 0)),

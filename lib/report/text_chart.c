@@ -95,7 +95,7 @@ typedef struct plot {
     double x0, x1, y0, y1;
     bool log, braille;
     uint8_t *dots;   /* [rows, columns]: braille's eight */
-    int8_t *series;  /* [rows, columns]: whose, -1: none */
+    int *series;     /* [rows, columns]: whose, -1: none */
     uint8_t *shared; /* [rows, columns]: of several */
 } plot;
 
@@ -138,7 +138,7 @@ static void put_dot(plot *p, int x, int y, int series) {
     int cell = y / p->per_y * p->columns + x / p->per_x;
     p->dots[cell] |= bits[y % p->per_y][x % p->per_x];
     p->shared[cell] |= p->series[cell] >= 0 && p->series[cell] != series;
-    p->series[cell] = (int8_t)series;
+    p->series[cell] = series;
 }
 
 static void draw_line(plot *p, const gm_chart_line *l) {
@@ -264,9 +264,9 @@ void gm_chart_lines(gm_text *out, const gm_text_style *style, const char *title,
     }
     p.dots = calloc(cells, 1);
     p.shared = calloc(cells, 1);
-    p.series = malloc(cells);
+    p.series = malloc(cells * sizeof *p.series);
     if (p.dots && p.shared && p.series) {
-        memset(p.series, -1, cells);
+        memset(p.series, -1, cells * sizeof *p.series);
         for (int i = 0; i < count; i++)
             draw_line(&p, &lines[i]);
         put_rows(out, style, &p);

@@ -78,7 +78,7 @@ void gm_surgery_step(gm_model *m, const gm_train_options *o, int64_t step) {
     m->norm.clip_a = (float)(from.clip_a + r * (to.clip_a - from.clip_a));
     m->norm.clip_c = (float)(from.clip_c + r * (to.clip_c - from.clip_c));
     if (m->cfg.attention.sink != GM_SINK_LEARNED)
-        m->norm.sink = r == 0 ? from.sink : (float)log((1 - r) * exp(from.sink) + r * exp(to.sink));
+        m->norm.sink = r == 0 ? from.sink : (float)log((1 - r) * exp((double)from.sink) + r * exp((double)to.sink));
     else if (!isfinite(from.sink))
         m->sink_shift = (float)log(r);
 }
