@@ -157,6 +157,8 @@ static int lab_run(const cli_command *command, void *arguments) {
     cli_command_line(line, sizeof line);
     status = gm_lab_run(ctx, lab, on_progress, &watch, &results, &table, &err);
     cli_progress_end();
+    if (results && gm_dist_rank(cli_ranks()) > 0)
+        cli_ranks_stand_in();
     if (results && args->common.json)
         fputs(results, stdout);
     else if (table)
@@ -194,6 +196,7 @@ const cli_command cli_command_lab = {
     .size = sizeof(lab_args),
     .groups = lab_groups,
     .shared = true,
+    .queued = true,
     .defaults = lab_defaults,
     .more_help = lab_more_help,
     .run = lab_run,

@@ -72,6 +72,7 @@ typedef struct cli_command {
     size_t size;             /* of the arguments' struct, which begins with a cli_common */
     const cli_group *groups; /* ends with a NULL title */
     bool shared;             /* started by mpirun, its ranks share the work; else several processes are refused */
+    bool queued;             /* they take it from a queue, and go on without a lost one */
     void (*defaults)(void *args);
     void (*more_help)(cli_page *page); /* after the options; NULL: none */
     int (*run)(const struct cli_command *command, void *args);

@@ -440,6 +440,7 @@ gm_status gm_measure_write(const gm_ctx *ctx, const char *json, gm_model *sample
 /* What the launcher's environment says, without MPI: {0, 1} for a process started alone. */
 typedef struct gm_launched {
     int rank, size;
+    bool survive; /* when one is lost the others are not ended (mpirun --enable-recovery) */
 } gm_launched;
 gm_launched gm_dist_launched(void);
 
@@ -638,9 +639,10 @@ typedef struct gm_lab_progress {
 typedef bool (*gm_lab_callback)(void *user, const gm_lab_progress *progress);
 
 /* Runs or continues the comparison in options->out. *results_json and *table_md (each freed with free(), NULL: not wanted) are what the
- * folder holds as results.json and table.md. Errors: GM_EDIVERGED when a run diverged (the rest is done and written, both texts are given);
- * GM_EINVAL (an option, or a folder of another lab: nothing touched), GM_ESTOPPED, GM_EFORMAT (a damaged file, by name), GM_EIO, GM_ENOMEM.
- * Test: tests/cli/cli_lab.py, tests/lab/test_lab_parts.c */
+ * folder holds as results.json and table.md; of several ranks the first has them, or the one that wrote them in its place, the others NULL.
+ * Errors: GM_EDIVERGED when a run diverged (the rest is done and written, both texts are given); GM_EINVAL (an option, or a folder of
+ * another lab: nothing touched), GM_ESTOPPED, GM_EFORMAT (a damaged file, by name), GM_EIO, GM_ENOMEM. Test: tests/cli/cli_lab.py,
+ * tests/lab/test_lab_parts.c, tests/mpi/mpi_ranks.py */
 gm_status gm_lab_run(const gm_ctx *ctx, const gm_lab_options *options, gm_lab_callback callback, void *user, char **results_json,
                      char **table_md, gm_error *err);
 /* What a trained model's folder lacks for a report of its own: measure.json (of so many sequences, with details), sample.safetensors, both

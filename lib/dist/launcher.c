@@ -3,6 +3,7 @@
 #include "dist.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 static const struct {
     const char *rank, *size;
@@ -13,13 +14,16 @@ static const struct {
 };
 
 gm_launched gm_dist_launched(void) {
-    gm_launched found = {.rank = 0, .size = 1};
+    const char *recovery = getenv("OMPI_MCA_orte_enable_recovery");
+    gm_launched found = {.rank = 0, .size = 1, .survive = recovery && strcmp(recovery, "0") != 0};
     for (int i = 0; i < GM_COUNT(launchers); i++) {
         const char *rank = getenv(launchers[i].rank), *size = getenv(launchers[i].size);
         int64_t r, n;
         if (!rank || !size || gm_text_int(&n, size, 1, 1 << 24, "", NULL) != GM_OK || gm_text_int(&r, rank, 0, n - 1, "", NULL) != GM_OK)
             continue;
-        return (gm_launched){.rank = (int)r, .size = (int)n};
+        found.rank = (int)r;
+        found.size = (int)n;
+        break;
     }
     return found;
 }

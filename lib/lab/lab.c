@@ -475,6 +475,7 @@ static gm_status run_all(lab *l, gm_error *err) {
 static gm_status enter_folder(lab *l, gm_lock *lock, json_t *config, gm_error *err) {
     const char *out = l->plan.options->out;
     char *text = gm_json_dump(config, JSON_COMPACT | JSON_SORT_KEYS);
+    const uint64_t hash = text ? gm_hash(text, strlen(text), 0) : 0;
     gm_status status = text ? GM_OK : gm_fail_memory(err, 1 << 16);
     if (status == GM_OK && gm_dist_rank(l->dist) == 0) {
         status = gm_dir_make(out, err);
@@ -487,9 +488,22 @@ static gm_status enter_folder(lab *l, gm_lock *lock, json_t *config, gm_error *e
     }
     status = gm_dist_agree(l->dist, status, err);
     if (status == GM_OK)
-        status = gm_dist_equal(l->dist, gm_hash(text, strlen(text), 0), "the data or an option", err);
+        status = gm_dist_equal(l->dist, hash, "the data or an option", err);
     free(text);
     return status == GM_OK ? gm_lab_queue_check(l->dist, out, err) : status;
+}
+
+/* Was the first rank lost? Its lock is then free, but still has its file; this rank takes it. */
+static gm_status first_is_lost(const lab *l, gm_lock *lock, bool *lost, gm_error *err) {
+    char path[1024];
+    bool busy;
+    *lost = false;
+    GM_TRY(gm_path_join(path, sizeof path, l->plan.options->out, GM_LOCK_NAME, err));
+    if (!gm_path_exists(path))
+        return GM_OK;
+    GM_TRY(gm_lock_try(lock, path, &busy, err));
+    *lost = !busy;
+    return GM_OK;
 }
 
 /* The lab's own part, which has no ranks: everything before the folder is entered. */
@@ -530,7 +544,10 @@ gm_status gm_lab_run(const gm_ctx *ctx, const gm_lab_options *options, gm_lab_ca
     l.quantizing = gm_lab_quant_settings(&l.plan);
     add_extent(config, &l.plan, l.measuring, l.quantizing);
     GM_TRY_GOTO(run_all(&l, err));
-    if (gm_dist_rank(l.dist) == 0)
+    bool concludes = gm_dist_rank(l.dist) == 0;
+    if (!concludes)
+        GM_TRY_GOTO(first_is_lost(&l, &lock, &concludes, err));
+    if (concludes)
         GM_TRY_GOTO(conclude(&l, config, results_json, table_md, err));
     for (int i = 0; i < l.run_count && status == GM_OK; i++) {
         const json_t *at = json_object_get(l.runs[i].json, "diverged_at");

@@ -56,6 +56,19 @@ def rank_of(pid):
         return None
 
 
+def ranks_of(mpirun):
+    """Rank -> process, of the processes that this mpirun started."""
+    found = {}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            parent = int(read("/proc", pid, "stat").rsplit(")", 1)[1].split()[1])
+        except OSError:
+            continue
+        if parent == mpirun.pid and rank_of(pid) is not None:
+            found[rank_of(pid)] = int(pid)
+    return found
+
+
 def state_step(folder):
     """The step of the newest checkpoint, 0 without."""
     try:
@@ -84,9 +97,9 @@ class Mpi(Case):
         self.assertEqual(done.returncode, 0, done.stderr)
         return done.stdout
 
-    def mpi_start(self, ranks, *arguments, options=()):
+    def mpi_start(self, ranks, *arguments, options=(), **more):
         return subprocess.Popen(self.mpi_command(ranks, *arguments, options=options), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                text=True)
+                                text=True, **more)
 
     def mpi_fails(self, ranks, code, words, *arguments):
         """Exit code, nothing on stdout, and of all ranks together one line of our own."""

@@ -1,12 +1,16 @@
-"""Several ranks, the tests that take longer: stopped, resumed under another number, a rank lost, ranks in network namespaces of their own.
-Usage: tests/mpi/mpi_ranks.py SOURCE BUILD (`make test-mpi`)."""
+"""Several ranks, the tests that take longer: stopped, interrupted, resumed under another number, watched by a browser, a rank lost, ranks in network
+namespaces of their own. Usage: tests/mpi/mpi_ranks.py SOURCE BUILD (`make test-mpi`)."""
+import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
+import urllib.request
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "cli"))
-from mpi_program import ENVIRONMENT, TRAIN, Mpi, Network, has_state, numbers, state_step, wait_until  # noqa: E402
+from mpi_program import ENVIRONMENT, TRAIN, Mpi, Network, has_state, numbers, rank_of, ranks_of, state_step, wait_until  # noqa: E402
 from program import PROGRAM, TINY, TINY_TRAIN, main, read  # noqa: E402
 
 
@@ -29,6 +33,62 @@ class Stops(Mpi):
         self.assert_near(self.path("whole"), self.path("o"), 1e-3)
 
 
+class Interrupted(Mpi):
+    """Ctrl-C: SIGINT to mpirun, and as a terminal sends it, to mpirun's process group. Open MPI waits for the given time, tells its ranks, waits as long
+    again, and kills them."""
+    PATIENT = ["--mca", "odls_base_sigkill_timeout", "3"]
+
+    def interrupted(self, runs, *arguments):
+        """Interrupted in its steps, it saves and says so once; the same command goes on from there."""
+        for group in (False, True):
+            out = self.path(f"o{group}")
+            command = [*arguments, "--steps", 1000000, "--out", out]
+            of = lambda wanted: [os.path.join(base, name) for base, _, names in os.walk(out) for name in names if name == wanted]
+            child = self.mpi_start(2, *command, options=self.PATIENT, start_new_session=True)
+            wait_until(lambda: sum(os.path.getsize(path) > 0 for path in of("metrics.jsonl")) == runs)
+            (os.killpg if group else os.kill)(child.pid, signal.SIGINT)
+            shown, err = child.communicate(timeout=120)
+            self.assertNotEqual(child.returncode, 0, err)
+            self.assertEqual(shown, "")
+            self.assertEqual(sum("the same command continues it" in line for line in err.splitlines()), 1, err)
+            steps = [state_step(os.path.dirname(path)) for path in of("state.safetensors")]
+            self.assertEqual(len(steps), runs)
+            child = self.mpi_start(2, *command)
+            resumed = next(match for match in (re.search(r"resumed at step (\d+)", line) for line in child.stderr) if match)
+            self.assertIn(int(resumed[1]), steps)
+            child.send_signal(signal.SIGUSR1)
+            child.communicate(timeout=120)
+
+    def test_training(self):
+        self.interrupted(1, "train", "--data", self.text(), *TINY_TRAIN)
+
+    def test_lab(self):
+        self.interrupted(2, "lab", "--data", self.text(), "--variants", "softmax,softmax1", "--seeds", 1, *[x for x in TINY if x != "--quiet"])
+
+
+class Live(Mpi):
+    def test_served_by_rank_0(self):
+        text = self.text()
+        for command in (["train", *TINY_TRAIN], ["lab", "--variants", "softmax,softmax1", "--seeds", 1, *[x for x in TINY if x != "--quiet"]]):
+            out = self.path(command[0])
+            child = self.mpi_start(2, *command, "--data", text, "--steps", 1000000, "--out", out, "--live", 0)
+            address = re.fullmatch(r"live: (http://127\.0\.0\.1:\d+/)\n", child.stderr.readline())
+            self.assertTrue(address)
+            ask = lambda: json.loads(urllib.request.urlopen(address[1] + "data.json", timeout=60).read())
+            wait_until(lambda: ask()["groups"] or child.poll() is not None)
+            self.assertEqual(ask()["groups"][0]["runs"][0]["state"], "unfinished")
+            child.send_signal(signal.SIGUSR1)
+            _, err = child.communicate(timeout=120)
+            self.assertEqual(child.returncode, 1, err)
+            self.assertNotIn("live:", err)
+
+    def test_a_port_that_is_taken(self):
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            self.mpi_fails(2, 1, "127.0.0.1", *TRAIN, "--out", self.path("o"), "--live", taken.getsockname()[1])
+
+
 class Lost(Mpi):
     def setUp(self):
         super().setUp()
@@ -36,6 +96,45 @@ class Lost(Mpi):
 
     def lab(self, out, steps):
         return ["lab", "--data", self.data, "--variants", "softmax", "--seeds", 3, "--steps", steps, "--out", out, *TINY]
+
+    def test_the_first_rank_of_a_training(self):
+        """Open MPI ends the others and says why, and the same command goes on: the bits of the run that lost nobody."""
+        steps = ["--steps", 250, "--eval-every", 0, "--measure-every", 0, "--checkpoint-every", 10]
+        self.mpi_ok(3, *TRAIN, *steps, "--out", self.path("whole"))
+        for lost in (0, 2):
+            out = self.path(f"o{lost}")
+            child = self.mpi_start(3, *TRAIN, *steps, "--out", out)
+            wait_until(lambda: state_step(out) > 0 or child.poll() is not None)
+            ranks = ranks_of(child)
+            os.kill(ranks[lost], signal.SIGKILL)
+            _, err = child.communicate(timeout=30)
+            self.assertNotEqual(child.returncode, 0)
+            self.assertRegex(err, rf"process rank {lost} .*signal 9")
+            self.assertEqual([pid for pid in ranks.values() if rank_of(pid) is not None], [])
+            self.mpi_ok(3, *TRAIN, *steps, "--out", out)
+            self.assertEqual(read(out, "model.safetensors", mode="rb"), read(self.path("whole"), "model.safetensors", mode="rb"))
+
+    def test_the_first_rank_of_a_lab(self):
+        """Without recovery as above; with it another rank writes the results too."""
+        self.ok(*self.lab(self.path("one"), steps=4000))
+        for options in ([], ["--enable-recovery"]):
+            out = self.path("recovered" if options else "lost")
+            child = self.mpi_start(3, *self.lab(out, steps=4000), options=options)
+            wait_until(lambda: len(self.claims(out)) == 3 and has_state(out) or child.poll() is not None)
+            os.kill(ranks_of(child)[0], signal.SIGKILL)
+            _, err = child.communicate(timeout=240)
+            self.assertEqual(os.path.exists(os.path.join(out, "results.json")), bool(options))
+            self.assertEqual("rank 0 was lost" in err, bool(options), err)
+            self.mpi_ok(2, *self.lab(out, steps=4000))
+            self.assertEqual(numbers(out), numbers(self.path("one")))
+            self.assertFalse(os.path.exists(os.path.join(out, ".ghostmax.lock")))
+
+    def test_what_cannot_lose_a_rank(self):
+        for command in (TRAIN, ["eval", self.path("m"), "--data", self.data], ["measure", self.path("m"), "--data", self.data]):
+            done = self.mpi(2, *command, options=["--enable-recovery"])
+            lines = self.own_lines(done)
+            self.assertEqual(len(lines), 1, done.stderr)
+            self.assertIn("--enable-recovery", lines[0])
 
     def test_a_lost_rank(self):
         """Open MPI ends a job that loses a rank, and the next call goes on; with --enable-recovery the others take its runs up."""
