@@ -58,11 +58,11 @@ uninstall: ## remove what the last `make install` put down
 dist: ## the tarball of the present commit, the same bytes every time
 	@tools/dist.sh $(BUILD)
 
-deb: ## a Debian package of the present commit, built from its tarball
+deb: ## Debian packages of the present commit, built from its tarball: ghostmax, libghostmaxN, libghostmax-dev
 	@tools/setup.sh build
 	@tools/make_deb.sh $(BUILD) $(JOBS)
 
-test-deb: deb ## installs that package on a clean Debian root and runs it there (as root; minutes)
+test-deb: deb ## installs those packages on a clean Debian root and runs them there (as root; minutes)
 	@tools/setup.sh deb
 	@tools/test_deb.sh $(BUILD)
 
