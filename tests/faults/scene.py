@@ -109,9 +109,12 @@ def content(path):
     if name.endswith(".json"):
         return timeless(json.loads(data))
     if name.endswith(".safetensors"):
-        header = int.from_bytes(data[:8], "little")
-        entries = [v for k, v in json.loads(data[8:8 + header]).items() if k != "__metadata__"]
-        assert len(data) == 8 + header + max(e["data_offsets"][1] for e in entries), f"{path}: torn"
+        size = int.from_bytes(data[:8], "little")
+        header = json.loads(data[8:8 + size])
+        metadata = header.pop("__metadata__", {})
+        assert len(data) == 8 + size + max(e["data_offsets"][1] for e in header.values()), f"{path}: torn"
+        if "state" in metadata:  # a checkpoint: how long it took so far stands in it
+            return hashlib.sha256(data[8 + size:]).hexdigest(), header, timeless(json.loads(metadata["state"]))
     if name in ("report.html", "table.md"):  # times of the lab stand in them
         assert data.endswith(b"</html>\n") if name == "report.html" else data.endswith(b"\n"), f"{path}: torn"
         return len(data) > 100
