@@ -63,6 +63,8 @@ void gm_trie_add(gm_trie *t, const char *key, size_t size, int32_t value) {
         return;
     if (t->nodes == 0)
         new_node(t); /* the root */
+    if (t->failed)
+        return;
     uint32_t node = 0;
     for (size_t i = 0; i < size && !t->failed; i++) {
         if ((!t->edges || t->edge_count >= t->edge_mask / 2) && !grow_edges(t)) {
