@@ -408,9 +408,9 @@ gm_status gm_bpe_train(gm_tokenizer **out, const char *text, size_t size, int64_
                        (long long)vocab, VOCAB_MIN, GM_VOCAB_MAX, end_of_text);
     number_bytes(ids, order);
     t.tokens = gm_alloc((size_t)vocab, sizeof *t.tokens);
-    t.failed = !t.tokens;
     t.vocab = SPECIALS;
     gm_text_bytes(&t.bytes, order, sizeof order);
+    t.failed = !t.tokens || t.bytes.failed;
     for (int i = 0; i < 256 && !t.failed; i++) {
         t.tokens[t.vocab] = (spelled){(size_t)i, 1};
         gm_trie_add(&t.known, (const char *)&order[i], 1, t.vocab++);
