@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 
-from program import PROGRAM, TINY_TRAIN, Case, main, read, tree
+from program import PROGRAM, TINY_TRAIN, Case, main, read, tree, with_file_limit
 
 
 class Model(Case):
@@ -207,6 +207,7 @@ class Model(Case):
             os.mkdir(self.path("closed"), 0o500)
             self.fails(1, ["Permission"], *self.train("closed/m", data=data))
 
+    @with_file_limit
     def test_full_disk(self):
         """A limit on file sizes stands in for it: writes fail half-way."""
         def limit():

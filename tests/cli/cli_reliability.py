@@ -11,7 +11,7 @@ import subprocess
 import time
 import unittest
 
-from program import PROGRAM, TINY, TINY_TRAIN, Case, main, read, read_json, tree
+from program import PROGRAM, TINY, TINY_TRAIN, Case, main, read, read_json, tree, with_file_limit
 
 
 def limit(name, value):
@@ -75,6 +75,7 @@ class Reliability(Case):
         self.assertTrue(os.path.exists(self.path("kept", "state.safetensors")))
         self.same_run(self.path("whole"), self.path("end"))
 
+    @with_file_limit
     def test_file_size_limit(self):
         self.ok(*self.train(self.path("whole"), "--quiet"))
         small = limit(resource.RLIMIT_FSIZE, 8192)
