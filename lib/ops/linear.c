@@ -6,29 +6,21 @@
 #include "parallel.h"
 
 /* One row, as in decoding: every weight is read once, so that memory sets the pace, and a plain pass over them in order reaches it; a
- * library's product of one row gets half of it on some processors. A large matrix is asked for a little ahead: where it is somewhat larger
- * than the cache, short rows are read at 46 GB/s without and at 60 with it (32000 x 288); elsewhere it makes no difference. */
-static inline void outputs(const gm_ctx *ctx, float *y, const float *x, const float *w, const float *b, int64_t IN, int64_t begin,
-                           int64_t end, bool ahead) {
-    enum { AHEAD = 4096, LINE = 16 }; /* floats */
-    for (int64_t j = begin; j < end; j++) {
-        const float *row = w + j * IN;
-        for (int64_t i = 0; ahead && i < IN; i += LINE)
-            __builtin_prefetch(row + AHEAD + i);
-        y[j] = ctx->k->f32_dot(row, x, IN) + (b ? b[j] : 0);
-    }
+ * library's product of one row gets half of it on some processors, and asking for weights ahead of the pass costs it up to a tenth. */
+static void outputs(const gm_ctx *ctx, float *y, const float *x, const float *w, const float *b, int64_t IN, int64_t begin, int64_t end) {
+    for (int64_t j = begin; j < end; j++)
+        y[j] = ctx->k->f32_dot(w + j * IN, x, IN) + (b ? b[j] : 0);
 }
 
 static void one_row(const gm_ctx *ctx, float *y, const float *x, const float *w, const float *b, int64_t IN, int64_t OUT) {
-    const bool large = IN * OUT >= 4 * GM_PARALLEL_MIN;
-    if (!large || ctx->threads == 1) { /* even a region that its `if` keeps to one thread takes time */
-        outputs(ctx, y, x, w, b, IN, 0, OUT, large);
+    if (ctx->threads == 1 || IN * OUT < 4 * GM_PARALLEL_MIN) { /* even a region that its `if` keeps to one thread takes time */
+        outputs(ctx, y, x, w, b, IN, 0, OUT);
         return;
     }
 #pragma omp parallel num_threads(ctx->threads)
     {
         const int64_t i = omp_get_thread_num(), n = omp_get_num_threads();
-        outputs(ctx, y, x, w, b, IN, OUT * i / n, OUT * (i + 1) / n, true);
+        outputs(ctx, y, x, w, b, IN, OUT * i / n, OUT * (i + 1) / n);
     }
 }
 
