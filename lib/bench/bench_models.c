@@ -59,13 +59,15 @@ static void part_work(gm_work *work, const gm_model_config *c, int64_t B, int64_
     const bool glu = c->act == GM_ACT_SWIGLU;
     const double pairs = (double)(B * c->heads * c->head_dim) * (double)T * (double)(T + 1) / 2;
     const double norms = 2 * L + 1;
-    work[GM_PHASE_EMBEDDING] = (gm_work){.read = 2 * stream, .written = stream, .footprint = 2 * stream};
+    /* The places that a part goes over again and again are those of a group of sequences. */
+    const double near = (double)gm_model_group(c, (int64_t)parameters, B, T, true) / (double)B;
+    work[GM_PHASE_EMBEDDING] = (gm_work){.read = 2 * stream, .written = stream, .footprint = near * 2 * stream};
     work[GM_PHASE_LINEAR] = (gm_work){.flops = 6 * R * (double)linear_parameters(c)};
     work[GM_PHASE_ATTENTION] = (gm_work){.flops = L * 14 * pairs};
     work[GM_PHASE_NORM] = (gm_work){.read = norms * 3 * stream, .written = norms * stream, .updated = norms * stream};
-    work[GM_PHASE_NORM].footprint = 3 * stream;
-    work[GM_PHASE_ACTIVATION] = (gm_work){.read = L * (glu ? 5 : 3) * ffn, .written = L * (glu ? 3 : 2) * ffn, .footprint = 2 * ffn};
-    work[GM_PHASE_RESIDUAL] = (gm_work){.read = L * 4 * stream, .written = L * 2 * stream, .footprint = 3 * stream};
+    work[GM_PHASE_NORM].footprint = near * 3 * stream;
+    work[GM_PHASE_ACTIVATION] = (gm_work){.read = L * (glu ? 5 : 3) * ffn, .written = L * (glu ? 3 : 2) * ffn, .footprint = near * 2 * ffn};
+    work[GM_PHASE_RESIDUAL] = (gm_work){.read = L * 4 * stream, .written = L * 2 * stream, .footprint = near * 3 * stream};
     work[GM_PHASE_HEAD] = (gm_work){.flops = 6 * R * (double)(c->vocab * c->width)};
     /* AdamW, the norm, the zeros */
     work[GM_PHASE_OPTIMIZER] = (gm_work){.read = 8 * parameters, .written = 4 * parameters, .updated = 12 * parameters};

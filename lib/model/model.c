@@ -96,14 +96,16 @@ size_t gm_acts_bytes(const gm_model_config *cfg, int64_t B, int64_t T, bool trai
     return (size_t)acts_place(NULL, NULL, cfg, B, T, training, &none) * sizeof(float);
 }
 
-/* A batch goes through in groups of sequences whose activations take at most this, or a quarter of the weights' memory where that is more.
- * So a batch of any size takes no more memory than that, and activations are near the cache when the backward pass comes for them;
- * smaller groups would go through the weights too often. */
-enum { GROUP_BYTES = 64 << 20 };
+/* A batch goes through in groups of sequences whose activations take at most GROUP_BYTES, or a quarter of the weights' memory where that is
+ * more. So a batch of any size takes no more memory than that, and activations are near the cache when the backward pass comes for them.
+ * Every group goes through all weights: groups of fewer than GROUP_TOKENS would wait for memory, so they may be larger, to a limit. */
+enum { GROUP_BYTES = 64 << 20, GROUP_BYTES_MOST = 256 << 20, GROUP_TOKENS = 768 };
 
 int64_t gm_model_group(const gm_model_config *cfg, int64_t param_elements, int64_t B, int64_t T, bool training) {
-    const size_t most = GM_MAX((size_t)GROUP_BYTES, (size_t)param_elements * sizeof(float) / 4);
-    const int64_t fit = GM_MAX((int64_t)(most / gm_acts_bytes(cfg, 1, T, training)), 1), groups = (B + fit - 1) / fit;
+    const size_t one = gm_acts_bytes(cfg, 1, T, training), enough = (size_t)((GROUP_TOKENS + T - 1) / T) * one;
+    const size_t most =
+        GM_MAX(GM_MAX((size_t)GROUP_BYTES, (size_t)param_elements * sizeof(float) / 4), GM_MIN(enough, (size_t)GROUP_BYTES_MOST));
+    const int64_t fit = GM_MAX((int64_t)(most / one), 1), groups = (B + fit - 1) / fit;
     return (B + groups - 1) / groups;
 }
 
