@@ -26,6 +26,9 @@ import tempfile
 CORES = len(os.sched_getaffinity(0))
 LINES = {"--batch 8": ["--batch", "8"], "--batch 4 --context 8: almost only messages": ["--batch", "4", "--context", "8"]}
 MESSAGES = "--batch 4 --context 8: almost only messages"
+
+from scaling import replace_file
+
 BEGIN, END = "<!-- mpi_cost: begin -->", "<!-- mpi_cost: end -->"
 UNTIMED = 5  # a run's first steps
 
@@ -81,9 +84,7 @@ def write(path, table):
     if BEGIN not in text or END not in text:
         sys.exit(f"mpi_cost.py: '{path}' has no place for the table: {BEGIN} and {END}")
     text = text[:text.index(BEGIN) + len(BEGIN)] + "\n" + table + "\n" + text[text.index(END):]
-    with open(path + ".new", "w") as f:
-        f.write(text)
-    os.replace(path + ".new", path)
+    replace_file(path, text)
 
 
 def main():
