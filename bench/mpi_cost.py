@@ -23,11 +23,11 @@ import subprocess
 import sys
 import tempfile
 
+from scaling import replace_file
+
 CORES = len(os.sched_getaffinity(0))
 LINES = {"--batch 8": ["--batch", "8"], "--batch 4 --context 8: almost only messages": ["--batch", "4", "--context", "8"]}
 MESSAGES = "--batch 4 --context 8: almost only messages"
-
-from scaling import replace_file
 
 BEGIN, END = "<!-- mpi_cost: begin -->", "<!-- mpi_cost: end -->"
 UNTIMED = 5  # a run's first steps
