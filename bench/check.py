@@ -19,12 +19,12 @@ import re
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
+
+from page import Place, replace_file
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 RECORD = os.path.join(HERE, "record.json")
-BEGIN, END = "<!-- bench --quick: begin -->", "<!-- bench --quick: end -->"
 LEAST = 0.05  # moves below are not worth a line
 
 
@@ -105,38 +105,14 @@ def measure(args):
     return result, merged, noisy
 
 
-def write(path, text):
-    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(os.path.abspath(path)), suffix=".tmp")
-    with os.fdopen(handle, "w") as f:
-        f.write(text)
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, path)
-
-
-def table_place(args):
-    """The file's text before and after its table."""
-    with open(args.table) as f:
-        text = f.read()
-    if BEGIN not in text or END not in text:
-        fail(f"'{args.table}' has no lines '{BEGIN}' and '{END}' to put the table between")
-    return text.split(BEGIN, 1)[0], text.split(END, 1)[1]
-
-
-def put_table(args):
-    table = bench(args).strip("\n")
-    head, rest = table_place(args)
-    write(args.table, f"{head}{BEGIN}\n```\n{table}\n```\n{END}{rest}")
-
-
 def record(args):
-    if args.table:
-        table_place(args)  # before minutes are spent
+    place = Place(args.table, "bench --quick") if args.table else None
     result, values, noisy = measure(args)
-    write(args.file, json.dumps({"schema": "ghostmax.bench-record/1", "machine": result["machine"], "rounds": args.rounds,
-                                 "noisy": noisy, "values": values}, indent=1) + "\n")
+    replace_file(args.file, json.dumps({"schema": "ghostmax.bench-record/1", "machine": result["machine"], "rounds": args.rounds,
+                                        "noisy": noisy, "values": values}, indent=1) + "\n")
     print(f"recorded {len(values)} values in {args.file}")
-    if args.table:
-        put_table(args)
+    if place:
+        place.put("```\n" + bench(args).strip("\n") + "\n```")
 
 
 def check(args):

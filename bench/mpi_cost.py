@@ -23,13 +23,12 @@ import subprocess
 import sys
 import tempfile
 
-from scaling import replace_file
+from page import Place
 
 CORES = len(os.sched_getaffinity(0))
 LINES = {"--batch 8": ["--batch", "8"], "--batch 4 --context 8: almost only messages": ["--batch", "4", "--context", "8"]}
 MESSAGES = "--batch 4 --context 8: almost only messages"
 
-BEGIN, END = "<!-- mpi_cost: begin -->", "<!-- mpi_cost: end -->"
 UNTIMED = 5  # a run's first steps
 
 
@@ -78,15 +77,6 @@ def table_of(args, found, parameters):
     return head + "\n\n" + "\n".join(rows)
 
 
-def write(path, table):
-    with open(path) as f:
-        text = f.read()
-    if BEGIN not in text or END not in text:
-        sys.exit(f"mpi_cost.py: '{path}' has no place for the table: {BEGIN} and {END}")
-    text = text[:text.index(BEGIN) + len(BEGIN)] + "\n" + table + "\n" + text[text.index(END):]
-    replace_file(path, text)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", metavar="FILE", help="put the table between FILE's mpi_cost marks")
@@ -100,10 +90,11 @@ def main():
         parser.error("--steps must be at least 1, --ranks 1 and 2 and at most 4 (a batch of 4 has no more to share)")
     if not args.mpirun:
         sys.exit("mpi_cost.py: there is no mpirun (apt-get install openmpi-bin)")
+    place = Place(args.write, "mpi_cost") if args.write else None
     table = table_of(args, *measure(args))
     print(table)
-    if args.write:
-        write(args.write, table)
+    if place:
+        place.put(table)
 
 
 if __name__ == "__main__":

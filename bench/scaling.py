@@ -16,12 +16,12 @@ import sys
 import tempfile
 import time
 
+from page import Place, replace_file
 from vs_pytorch import write_text
 
 TOKENS, HEAD = 2048, 64
 BASE = {"T": 256, "C": 256, "L": 4, "V": 1024, "threads": min(2, os.cpu_count())}
 SWEEPS = {"T": [64, 128, 256, 512, 1024, 2048], "C": [64, 128, 256, 512, 1024], "L": [1, 2, 4, 8, 16], "V": [512, 1024, 2048, 4096, 8192, 16384]}
-BEGIN, END = "<!-- scaling: begin -->", "<!-- scaling: end -->"
 
 
 def flops(shape):
@@ -113,12 +113,6 @@ def milliseconds(seconds):
     return f"{1e3 * seconds:.3g}" if seconds < 1 else f"{1e3 * seconds:,.0f}"
 
 
-def replace_file(path, text):
-    with open(path + ".new", "w") as f:
-        f.write(text)
-    os.replace(path + ".new", path)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", metavar="FILE", help="put the table between FILE's scaling marks")
@@ -137,12 +131,7 @@ def main():
     for name in chosen:
         if name not in sweeps:
             parser.error(f"there is no sweep '{name}'; there are {', '.join(sweeps)}")
-    page = ""
-    if args.write:  # before minutes are spent
-        with open(args.write) as f:
-            page = f.read()
-        if BEGIN not in page or END not in page:
-            sys.exit(f"scaling.py: '{args.write}' has no place for the table: {BEGIN} and {END}")
+    place = Place(args.write, "scaling") if args.write else None
     head = f"Otherwise {', '.join(f'{k} = {v}' for k, v in BASE.items())}, heads of {HEAD}, {TOKENS:,} tokens a step.\n\n"
     rows, curves = ["| varied | value | ms a step | tokens/s | time grew | flops grew | Gflop/s |", "|---|---:|---:|---:|---:|---:|---:|"], {}
     print(head + "\n".join(rows), flush=True)
@@ -163,8 +152,8 @@ def main():
     if args.plot:
         replace_file(args.plot, plot(curves))
         table += f"\n\n![Milliseconds a step against T, C, L, V and threads]({os.path.basename(args.plot)})"
-    if args.write:
-        replace_file(args.write, page[: page.index(BEGIN) + len(BEGIN)] + "\n" + table + "\n" + page[page.index(END) :])
+    if place:
+        place.put(table)
 
 
 if __name__ == "__main__":
