@@ -4,6 +4,7 @@
 # BUILD/NAME_VERSION_ARCH.deb. The same commit and tools give the same bytes (SOURCE_DATE_EPOCH is the commit's time).
 # Usage: tools/make_deb.sh BUILD JOBS
 set -eu
+umask 022
 tarball=$("$(dirname "$0")/dist.sh" "$1")
 work=$1/deb
 rm -rf "$work" "$1"/*ghostmax*.deb
@@ -75,7 +76,7 @@ Architecture: $arch
 Section: $2
 Priority: optional
 Maintainer: ghostmax <ghostmax@example.org>
-Installed-Size: $(du -sk --exclude=DEBIAN "$at" | cut -f1)
+Installed-Size: $(find "$at/usr" -printf '%y %s\n' | awk '{ kb += $1 == "d" ? 1 : int(($2 + 1023) / 1024) } END { print kb }')
 $3
 Description: $4
 $(echo "$5" | tr '\n' ' ' | fold -s -w 76 | sed 's/ *$//; s/^/ /')
