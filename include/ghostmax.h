@@ -29,7 +29,7 @@ extern "C" {
 /* What the library was built from and with; the texts are constants. Test: tests/cli/cli_usage.py */
 typedef struct gm_build_facts {
     const char *version;  /* GM_VERSION as it was then */
-    const char *commit;   /* "932ab14", with "-dirty" behind it where files had been changed; "" outside a checkout and its tarballs */
+    const char *commit;   /* "932ab14c7d02", with "-dirty" behind it where files had been changed; "" outside a checkout and its tarballs */
     const char *compiler; /* "gcc 12.2.0" */
     const char *gemm;     /* the matrix product's provider: "onednn 2.6", "openblas", "plain" */
     const char *mpi;      /* "MPI 3.1"; "": without */

@@ -257,7 +257,8 @@ gm_status gm_data_write_tokens(const gm_data *d, const char *path, gm_error *err
 typedef struct gm_model gm_model;
 
 /* Parameters drawn from (seed, tensor name, index): tensors that two variants share start identical. Errors: GM_EINVAL (as
- * gm_model_config_check), GM_ENOMEM. Test: tests/model/test_model.c (variants_start_alike, initial_values) */
+ * gm_model_config_check), GM_ENOMEM. Test: tests/model/test_model.c (variants_start_alike, initial_values,
+ * initial_weights_are_known) */
 gm_status gm_model_create(gm_model **out, const gm_ctx *ctx, const gm_model_config *cfg, uint64_t seed, gm_error *err);
 void gm_model_free(gm_model *m);
 const gm_model_config *gm_model_config_of(const gm_model *m);

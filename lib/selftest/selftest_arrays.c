@@ -1,8 +1,9 @@
 /* selftest_arrays.c -- the public functions on plain arrays beside the same formulas in double, written here once more: normaliser rows,
- * attention and its gradients (by differences of the double), moments, quantizer grids. */
+ * attention and its gradients (by differences of the double), moments, quantizers' grids and ranges. */
 #include "selftest.h"
 
 #include "base.h"
+#include "quant.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -227,25 +228,153 @@ static void check_metrics(gm_selftest *t, const gm_ctx *ctx, float *x) {
                     exact ? "" : "the infinity norm or the range, which are exact");
 }
 
-/* Equal to the bit. */
+/* docs/numerics.md, 4, in its order of float operations. */
+static gm_quant_grid grid_reference(int bits, float lo, float hi, bool asymmetric) {
+    const int32_t levels = (int32_t)1 << bits, qmin = asymmetric ? 0 : -levels / 2, qmax = qmin + levels - 1;
+    lo = fminf(lo, 0);
+    hi = fmaxf(hi, 0);
+    if (!asymmetric)
+        return (gm_quant_grid){.scale = fmaxf(fmaxf(-lo, hi) / (float)qmax, 1e-8f), .qmin = qmin, .qmax = qmax};
+    const float scale = fmaxf(hi - lo, 1e-8f) / (float)qmax;
+    return (gm_quant_grid){.scale = scale, .zero = (int32_t)fminf(rintf(-lo / scale), (float)qmax), .qmin = qmin, .qmax = qmax};
+}
+
+static float on_grid(float x, gm_quant_grid g) {
+    float q = rintf(x / g.scale) + (float)g.zero;
+    q = q < (float)g.qmin ? (float)g.qmin : q > (float)g.qmax ? (float)g.qmax : q;
+    return g.scale * (q - (float)g.zero);
+}
+
+/* Equal to the bit: grids made of ranges, and values on them. */
 static void check_grids(gm_selftest *t, const gm_ctx *ctx, float *x, float *y) {
     static const int bits[] = {2, 3, 4, 6, 8, 16};
+    static const float ranges[][2] = {{-0.7f, 2.5f}, {-2.5f, 0.3f}, {0.1f, 3}, {-3, -1}, {-1e-9f, 1e-9f}, {0, 0}};
+    enum { BITS = sizeof bits / sizeof *bits, RANGES = sizeof ranges / sizeof *ranges };
     uint64_t state = 5;
     int64_t wrong = 0, count = 0;
     char where[128] = "";
     fill(x, VALUES, &state);
     x[9] = 3;
-    for (size_t i = 0; i < 2 * sizeof bits / sizeof *bits; i++) {
-        gm_quant_grid g = i % 2 ? gm_quant_symmetric(bits[i / 2], 2.5f) : gm_quant_asymmetric(bits[i / 2], -0.7f, 2.5f);
+    for (int i = 0; i < BITS * RANGES * 2; i++) {
+        const int b = bits[i / 2 / RANGES];
+        const float lo = ranges[i / 2 % RANGES][0], hi = ranges[i / 2 % RANGES][1];
+        const gm_quant_grid g = grid_reference(b, lo, hi, i % 2);
+        const gm_quant_grid made = i % 2 ? gm_quant_asymmetric(b, lo, hi) : gm_quant_symmetric(b, fmaxf(-lo, hi));
+        count++;
+        if ((made.scale != g.scale || made.zero != g.zero || made.qmin != g.qmin || made.qmax != g.qmax) && wrong++ == 0)
+            snprintf(where, sizeof where, "%d bits: the grid of %g .. %g has scale %.9g, zero %d", b, (double)lo, (double)hi,
+                     (double)made.scale, made.zero);
         gm_quant_simulate(ctx, y, x, VALUES, g);
         for (int j = 0; j < VALUES; j++, count++) {
-            float q = rintf(x[j] / g.scale) + (float)g.zero;
-            q = q < (float)g.qmin ? (float)g.qmin : q > (float)g.qmax ? (float)g.qmax : q;
-            if (y[j] != g.scale * (q - (float)g.zero) && wrong++ == 0)
-                snprintf(where, sizeof where, "%d bits: %.9g becomes %.9g", bits[i / 2], (double)x[j], (double)y[j]);
+            if (y[j] != on_grid(x[j], g) && wrong++ == 0)
+                snprintf(where, sizeof where, "%d bits: %.9g becomes %.9g", b, (double)x[j], (double)y[j]);
         }
     }
     gm_selftest_add(t, "quantizer grids: values that differ", count, (double)wrong, 0, where);
+}
+
+/* ---- where the range of a grid comes from ----------------------------------------------------------------------------------------- */
+
+enum { BATCHES = 3, BATCH = VALUES / BATCHES, ROWS = 100, COLS = 100 };
+
+static int by_size(const void *a, const void *b) {
+    const float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+/* Of 100 ranges, up to this one and its margin, that with the least squared error. */
+static void least_error(double range[2], const float *x, int64_t n, gm_quantizer q) {
+    double lo = range[0] < 0 ? range[0] - q.margin : 0, hi = range[1] > 0 ? range[1] + q.margin : 0, least = INFINITY;
+    if (!q.asymmetric) {
+        hi = fmax(-range[0], range[1]) + q.margin;
+        lo = -hi;
+    }
+    for (int i = 1; i <= 100; i++) {
+        const gm_quant_grid g = grid_reference(q.bits, (float)(lo * i / 100), (float)(hi * i / 100), q.asymmetric);
+        double sum = 0;
+        for (int64_t j = 0; j < n; j++)
+            sum += pow((double)x[j] - (double)on_grid(x[j], g), 2);
+        if (sum < least) {
+            least = sum;
+            range[0] = lo * i / 100;
+            range[1] = hi * i / 100;
+        }
+    }
+}
+
+/* Over batches x [BATCHES, BATCH]. */
+static void range_reference(double range[2], const float *x, float *sorted, gm_quantizer q) {
+    const bool running = q.range == GM_RANGE_RUNNING || q.range == GM_RANGE_PERCENTILE;
+    const double outside = q.range == GM_RANGE_PERCENTILE ? (BATCH - 1) * (100 - q.percentile) / 100 : 0; /* so many values */
+    const int whole = (int)outside;
+    for (int b = 0; b < BATCHES; b++) {
+        memcpy(sorted, x + b * BATCH, BATCH * sizeof *sorted);
+        qsort(sorted, BATCH, sizeof *sorted, by_size);
+        const float *low = sorted + whole, *high = sorted + BATCH - 1 - whole;
+        const double ends[2] = {(double)low[0] + (outside - whole) * (double)(low[1] - low[0]),
+                                (double)high[0] - (outside - whole) * (double)(high[0] - high[-1])};
+        for (int i = 0; i < 2; i++)
+            range[i] = b == 0 ? ends[i] : running ? 0.9 * range[i] + 0.1 * ends[i] : i ? fmax(range[i], ends[i]) : fmin(range[i], ends[i]);
+    }
+    if (q.range == GM_RANGE_MSE)
+        least_error(range, x, BATCHES * BATCH, q);
+}
+
+/* The quantizers of presets beside what docs/numerics.md says that they are. */
+static gm_status check_ranges(gm_selftest *t, const gm_ctx *ctx, float *x, float *sorted, gm_error *err) {
+    static const struct {
+        const char *preset;
+        bool weights;
+        gm_quantizer is;
+    } cases[] = {
+        {"w8a8", false, {.bits = 8, .range = GM_RANGE_RUNNING, .asymmetric = true}},
+        {"opt-paper", false, {.bits = 8, .range = GM_RANGE_PERCENTILE, .percentile = 99.999, .asymmetric = true}},
+        {"smoothquant", false, {.bits = 8}},
+        {NULL, false, {.bits = 4, .range = GM_RANGE_MSE, .margin = 0.25, .asymmetric = true}},
+        {"w8a8", true, {.bits = 8}},
+        {"opt-paper", true, {.bits = 8, .range = GM_RANGE_MSE, .margin = 0.5}},
+        {"w4a8", true, {.bits = 4, .range = GM_RANGE_MSE, .margin = 0.5}},
+    };
+    uint64_t state = 11;
+    double worst = 0;
+    char where[128] = "";
+    fill(x, VALUES, &state);
+    x[40] = -4;
+    x[BATCH + 40] = 7;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const gm_quantizer is = cases[i].is;
+        gm_quant_options o = {.weights = is, .activations = is};
+        if (cases[i].preset)
+            GM_TRY(gm_quant_preset(&o, cases[i].preset, err));
+        double want[2] = {-7, 7}, error;
+        if (cases[i].weights) {
+            gm_quant_grid grid;
+            gm_weight_grids(ctx, &grid, x, ROWS, COLS, &o.weights);
+            if (is.range == GM_RANGE_MSE)
+                least_error(want, x, ROWS * COLS, is);
+            error = relative((double)grid.scale, (double)grid_reference(is.bits, (float)want[0], (float)want[1], false).scale);
+        } else {
+            gm_observer seen = {.range = o.activations.range, .percentile = o.activations.percentile};
+            gm_status status = GM_OK;
+            for (int b = 0; b < BATCHES && status == GM_OK; b++) {
+                status = gm_observer_feed(&seen, ctx, x + b * BATCH, 1, BATCH, BATCH, BATCH, err);
+                gm_observer_fold(&seen);
+            }
+            if (status == GM_OK)
+                status = gm_observer_finish(&seen, ctx, &o.activations, err);
+            const double got[2] = {(double)seen.lo, (double)seen.hi};
+            gm_observer_free(&seen);
+            GM_TRY(status);
+            range_reference(want, x, sorted, is);
+            error = gm_selftest_larger(relative(got[0], want[0]), relative(got[1], want[1]));
+        }
+        if (!(error <= worst))
+            snprintf(where, sizeof where, "%s, %s", cases[i].preset ? cases[i].preset : "least error",
+                     cases[i].weights ? "weights" : "activations");
+        worst = gm_selftest_larger(worst, error);
+    }
+    gm_selftest_add(t, "quantizer ranges, of presets", sizeof cases / sizeof *cases, worst, 1e-6, where);
+    return GM_OK;
 }
 
 gm_status gm_selftest_arrays(gm_selftest *t, const gm_ctx *ctx, gm_error *err) {
@@ -256,6 +385,7 @@ gm_status gm_selftest_arrays(gm_selftest *t, const gm_ctx *ctx, gm_error *err) {
         return gm_fail_memory(err, sizeof *x * 2 * VALUES);
     check_metrics(t, ctx, x);
     check_grids(t, ctx, x, x + VALUES);
+    gm_status status = check_ranges(t, ctx, x, x + VALUES, err);
     gm_free(x);
-    return GM_OK;
+    return status;
 }

@@ -1,11 +1,12 @@
-/* selftest_models.c -- whole models: every parameter's gradient by differences of the loss; twenty training steps with a known end; the
- * integers that a quantized model executes beside their simulation. */
+/* selftest_models.c -- whole models: every parameter's gradient by differences of the loss; twenty training steps with a known end; metrics
+ * of a known model; the integers that a quantized model executes beside their simulation. */
 #include "selftest.h"
 
 #include "model.h"
 #include "ops.h"
 #include "optimizer.h"
 
+#include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -149,6 +150,78 @@ static gm_status check_training(gm_selftest *t, gm_model *m, const gm_data *data
     return status;
 }
 
+/* ---- metrics of a model with outliers, as `ref` computed them when tests/measure/test_measure_oracle.c held them beside an implementation
+ * of their own. */
+
+/* Random weights, heads that look about, loud features behind the first norm, and one loud dimension of the residual stream. */
+static gm_status loud_model(gm_model **m, const gm_ctx *ctx, const gm_data *data, gm_error *err) {
+    GM_TRY(small_model(m, ctx, "gpt2-nano", "context=32,layers=2,width=32,heads=4,ffn=48", "softmax1+clipped:gamma=-0.01,zeta=1.05",
+                       gm_tokenizer_vocab(gm_data_tokenizer(data)), err));
+    const uint64_t key = gm_rng_key(1, "loud");
+    for (int64_t i = 0; i < (*m)->param_elements; i++)
+        (*m)->weights[i] += 0.2f * (float)gm_rng_normal(key, (uint64_t)i);
+    float *down = gm_model_weight(*m, GM_P_W2, 1) + 7 * (*m)->cfg.ffn, *gain = gm_model_weight(*m, GM_P_NORM1_G, 0);
+    for (int64_t i = 0; i < (*m)->cfg.ffn; i++)
+        down[i] *= 2000;
+    for (int64_t i = 0; i < (*m)->cfg.width; i++)
+        gain[i] *= 1 + 0.2f * (float)i;
+    return GM_OK;
+}
+
+/* All numbers of a JSON value, added. */
+static double total(const json_t *value) {
+    double sum = json_is_number(value) ? json_number_value(value) : 0;
+    size_t i;
+    const char *key;
+    json_t *one;
+    json_array_foreach(value, i, one) sum += total(one);
+    json_object_foreach((json_t *)value, key, one) sum += total(one);
+    return sum;
+}
+
+static gm_status check_measured(gm_selftest *t, const gm_ctx *ctx, const gm_data *data, gm_error *err) {
+    static const struct {
+        const char *name;
+        double value;
+    } known[] = {
+        {"max_inf_norm", 3500.66978},      {"max_ffn_inf_norm", 3508.67834},
+        {"max_all_inf_norm", 3508.67834},  {"avg_kurtosis", 21.2580799},
+        {"max_kurtosis", 90.3030175},      {"weight_kurtosis", 9.52751293},
+        {"weight_inf_norm", 88.1258137},   {"sink_rate", 6.640625},
+        {"sink_mass", 0.103596242},        {"null_mass", 0.0599988902},
+        {"unspent", 0.101181158},          {"entropy", 0.980639702},
+        {"noop_score", 4.51948917},        {"value_drain", 0.967925092},
+        {"first_norm", 605.966745},        {"massive_count", 26},
+        {"outlier_features", 516.125488},  {"token_classes", 597},
+        {"token_class_ratio", 3.19732329}, {"backcopy_loss", 4.49546521},
+        {"bigram_excess", 2.19971732},     {"dormant_sink_mass", 0.0852591085},
+        {"quantiles", 3.43457031},         {"value_quantiles", 0.173934937},
+        {"kurtosis_eps0", 2.99930858},     {"excess_kurtosis_pooled", 0.0120399823},
+    };
+    gm_model *m;
+    char *text;
+    double worst = 0;
+    const char *where = "";
+    GM_TRY(loud_model(&m, ctx, data, err));
+    gm_status status = gm_measure_model(m, data, &(gm_measure_options){.details = true}, &text, err);
+    gm_model_free(m);
+    GM_TRY(status);
+    json_t *root = json_loads(text, 0, NULL);
+    free(text);
+    if (!root)
+        return gm_fail_memory(err, sizeof *root);
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        const json_t *whole = json_object_get(root, known[i].name), *first = json_array_get(json_object_get(root, "tensors"), 0);
+        double got = total(whole ? whole : json_object_get(first, known[i].name)), error = fabs(got / known[i].value - 1);
+        if (!(error <= worst))
+            where = known[i].name;
+        worst = gm_selftest_larger(worst, error);
+    }
+    json_decref(root);
+    gm_selftest_add(t, "metrics of a model", (int64_t)(sizeof known / sizeof *known), worst, 2e-5, where);
+    return GM_OK;
+}
+
 /* ---- integers ------------------------------------------------------------------------------------------------------------------------ */
 
 static gm_status check_executed(gm_selftest *t, gm_model *m, const gm_data *data, gm_error *err) {
@@ -174,6 +247,8 @@ gm_status gm_selftest_models(gm_selftest *t, const gm_ctx *ctx, gm_error *err) {
         status = check_training(t, m, data, err);
     if (status == GM_OK)
         status = check_executed(t, m, data, err);
+    if (status == GM_OK)
+        status = check_measured(t, ctx, data, err);
     gm_model_free(m);
     gm_data_free(data);
     return status;

@@ -164,8 +164,8 @@ class Explain(Case):
 
 
 class Selftest(Case):
-    CHECKS = ("kernels", "normaliser rows", "attention forward", "attention gradients", "metrics", "quantizer grids", "model gradients",
-              "20 training steps", "W8A8 executed")
+    CHECKS = ("kernels", "normaliser rows", "attention forward", "attention gradients", "metrics: moments", "quantizer grids",
+              "quantizer ranges", "model gradients", "20 training steps", "W8A8 executed", "metrics of a model")
 
     def test_one_table(self):
         """Every table of this machine is tests/selftest/test_selftest.c's."""

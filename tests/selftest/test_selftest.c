@@ -2,6 +2,8 @@
 #include "model/model_cases.h"
 #include "selftest.h"
 
+enum { CHECKS = 11 }; /* on each table */
+
 typedef struct seen {
     int lines, failed;
     char names[512]; /* of the checks that failed, one after the other */
@@ -28,7 +30,7 @@ static void passes_on_every_table(void **state) {
     int tables = 0;
     while (gm_kernels_at(tables))
         tables++;
-    assert_int_equal(s.lines, 9 * tables);
+    assert_int_equal(s.lines, CHECKS * tables);
 }
 
 /* isa caps what is tested. */
@@ -38,7 +40,7 @@ static void up_to_a_table(void **state) {
     bool passed = false;
     CHECK_OK(gm_selftest_run(&(gm_ctx_options){.isa = "ref"}, note, &s, &passed, err));
     assert_true(passed);
-    assert_int_equal(s.lines, 9);
+    assert_int_equal(s.lines, CHECKS);
     gm_error err = {0};
     assert_int_equal(gm_selftest_run(&(gm_ctx_options){.isa = "sse9"}, note, &s, &passed, &err), GM_EINVAL);
     assert_false(passed);
@@ -103,6 +105,10 @@ static void sigmoid_nan(float *y, const float *x, int64_t n) { /* of one element
         y[1] = NAN;
 }
 
+static void range_wide(float *range, const float *x, int64_t n) { /* the upper end, by a hundred thousandth */
+    gm_kernels_ref.f32_minmax(range, x, n);
+    range[1] *= 1.00001f;
+}
 static void swiglu_swapped(float *dgate, float *dup, const float *dy, const float *gate, const float *up, int64_t n) {
     gm_kernels_ref.f32_swiglu_bwd(dgate, dup, dy, up, gate, n);
 }
@@ -133,7 +139,7 @@ static void finds_faults(void **state) {
         bad.slot = function;             \
         expect(&bad, checks, &wrong);    \
     } while (0)
-    FAULT(f32_norm_row_fwd, sink_twice, "normaliser rows; ");
+    FAULT(f32_norm_row_fwd, sink_twice, "normaliser rows; metrics of a model; ");
     FAULT(f32_lanes_bwd, lanes_weak, "attention gradients, by differences; ");
     FAULT(f32_moments, moments_of_float, "metrics: moments, kurtosis, norms; ");
     FAULT(f32_quantize_simulate, grid_away, "quantizer grids: values that differ; ");
@@ -141,6 +147,7 @@ static void finds_faults(void **state) {
     FAULT(f32_adamw, adamw_eps, "20 training steps; ");
     FAULT(u8s8_gemm_tile, tile_saturates, "W8A8 executed beside simulated: perplexity; ");
     FAULT(f32_sigmoid, sigmoid_nan, "model gradients, by differences; ");
+    FAULT(f32_minmax, range_wide, "metrics: moments, kurtosis, norms; quantizer ranges, of presets; ");
     assert_int_equal(wrong, 0);
 }
 
