@@ -6,6 +6,7 @@
 #include "options.h"
 
 #include <jansson.h>
+#include <stdarg.h>
 
 /* The one list of commands, in the order of `ghostmax --help`. Each lives in cmd_<name>.c. */
 #define CLI_COMMANDS(COMMAND) \
@@ -36,6 +37,8 @@ void cli_error(const char *command, const char *format, ...) __attribute__((form
 /* The same for a library error; returns the exit code that belongs to its status. */
 int cli_fail(const cli_command *command, const gm_error *err);
 void cli_note(const char *format, ...) __attribute__((format(printf, 1, 2))); /* a line on stderr */
+/* The line itself: control characters, which a name or a file's content may bring in and a terminal obeys, become spaces. */
+void cli_say(const char *format, va_list args) __attribute__((format(printf, 1, 0)));
 
 gm_status cli_context(gm_ctx **ctx, const cli_common *common, gm_error *err);
 void cli_command_line(char *dst, size_t size); /* this process's, quoted for a shell */
@@ -46,8 +49,9 @@ json_t *cli_json_number(double x); /* null where it is not finite */
 /* A result on stdout, indented, with a newline. Frees it. */
 void cli_print_json(json_t *root);
 
-/* A file's bytes, or those of standard input for "-"; *text is freed with free(), on failure too. */
-gm_status cli_read_text(const char *path, char **text, size_t *size, gm_error *err);
+/* A file's bytes, or those of standard input for "-", some more than `most` at the most (/dev/zero has no end); *text is freed with free(),
+ * on failure too. */
+gm_status cli_read_text(const char *path, size_t most, char **text, size_t *size, gm_error *err);
 
 /* Progress on stderr: one line that is rewritten on a terminal; elsewhere plain lines, one per 2% or 10 seconds. */
 typedef struct cli_progress {

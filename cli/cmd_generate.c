@@ -64,7 +64,7 @@ static gm_status read_prompt(const generate_args *args, char **text, size_t *siz
         *size = *text ? strlen(*text) : 0;
         return *text ? GM_OK : failed(err, GM_ENOMEM, "out of memory");
     }
-    return cli_read_text(args->prompt_file, text, size, err);
+    return cli_read_text(args->prompt_file, 64 << 20, text, size, err);
 }
 
 /* ---- one text: ids so far, and the characters they make */

@@ -142,13 +142,19 @@ static int show_model(const cli_command *command, const info_args *args) {
 
 /* ---- a file or folder -------------------------------------------------------------------------------------------------------- */
 
+/* A file's own words: a terminal gets none of its control characters. */
+static void print_text(const char *text) {
+    for (; *text; text++)
+        putchar((unsigned char)*text < 0x20 || *text == 0x7f ? ' ' : *text);
+}
+
 static void print_value(const char *key, json_t *value) {
     char number[32];
     if (json_is_integer(value) && json_integer_value(value) >= 100000) {
         cli_format_count(number, sizeof number, (double)json_integer_value(value));
         printf("%lld (%s)", (long long)json_integer_value(value), number);
     } else if (json_is_string(value)) {
-        printf("%s", json_string_value(value));
+        print_text(json_string_value(value));
     } else if (json_is_boolean(value)) {
         printf("%s", json_is_true(value) ? "yes" : "no");
     } else if (json_is_number(value)) {
@@ -164,7 +170,9 @@ static void print_value(const char *key, json_t *value) {
         const char *name, *comma = "";
         json_t *field;
         json_object_foreach(value, name, field) {
-            printf("%s%s ", comma, name);
+            printf("%s", comma);
+            print_text(name);
+            printf(" ");
             print_value(name, field);
             comma = ", ";
         }

@@ -134,7 +134,7 @@ static gm_status print_with_tokenizer(const tokenize_args *args, gm_error *err) 
         return failed(err, GM_EINVAL, "--ids, --lines, --decode and --count need --tokenizer FILE");
     gm_status status = gm_tokenizer_load(&t, args->data.tokenizer, err);
     if (status == GM_OK)
-        status = cli_read_text(args->common.operands[0], &text, &size, err);
+        status = cli_read_text(args->common.operands[0], SIZE_MAX / 4, &text, &size, err);
     if (status == GM_OK)
         status = args->decode  ? print_text(t, text, size, err)
                  : args->count ? print_count(args, t, text, size, err)
@@ -156,7 +156,7 @@ static gm_status train(const tokenize_args *args, gm_error *err) {
         return failed(err, GM_EINVAL, "--train needs --out FILE for the tokenizer");
     if (args->data.tokenizer || args->data.tokens)
         return failed(err, GM_EINVAL, "--train makes a tokenizer; leave --tokenizer and --tokens out");
-    gm_status status = cli_read_text(args->common.operands[0], &text, &size, err);
+    gm_status status = cli_read_text(args->common.operands[0], SIZE_MAX / 4, &text, &size, err);
     if (status == GM_OK)
         status = gm_tokenizer_build(&t, args->train, text, size, args->data.vocab, !args->data.keep_case, err);
     if (status == GM_OK)

@@ -27,9 +27,8 @@ void cli_error(const char *command, const char *format, ...) {
         return;
     fprintf(stderr, "ghostmax%s%s: ", *command ? " " : "", command);
     va_start(args, format);
-    vfprintf(stderr, format, args);
+    cli_say(format, args);
     va_end(args);
-    fputc('\n', stderr);
 }
 
 int cli_fail(const cli_command *command, const gm_error *err) {

@@ -47,15 +47,22 @@ void cli_progress_end(void) {
     cli_block_leave();
 }
 
+void cli_say(const char *format, va_list args) {
+    char line[4096];
+    vsnprintf(line, sizeof line, format, args);
+    for (char *p = line; *p; p++)
+        *p = (unsigned char)*p < 0x20 || *p == 0x7f ? ' ' : *p;
+    fprintf(stderr, "%s\n", line);
+}
+
 void cli_note(const char *format, ...) {
     va_list args;
     cli_block_clear();
     if (!cli_speaks())
         return;
     va_start(args, format);
-    vfprintf(stderr, format, args);
+    cli_say(format, args);
     va_end(args);
-    fputc('\n', stderr);
 }
 
 void cli_format_seconds(char *dst, size_t size, double seconds) {

@@ -10,9 +10,11 @@ static gm_status failed(gm_error *err, gm_status code, const char *what, const c
     return code;
 }
 
-static gm_status read_all(FILE *f, const char *name, char **text, size_t *size, gm_error *err) {
+static gm_status read_all(FILE *f, const char *name, size_t most, char **text, size_t *size, gm_error *err) {
     size_t capacity = 0;
     do {
+        if (*size > most)
+            return failed(err, GM_EINVAL, "more text than is of use here:", name, "; give a shorter one");
         if (*size == capacity) {
             capacity = capacity ? 2 * capacity : 4096;
             char *grown = realloc(*text, capacity);
@@ -25,15 +27,15 @@ static gm_status read_all(FILE *f, const char *name, char **text, size_t *size, 
     return ferror(f) ? failed(err, GM_EIO, "cannot read", name, "; give a readable file, or - for standard input") : GM_OK;
 }
 
-gm_status cli_read_text(const char *path, char **text, size_t *size, gm_error *err) {
+gm_status cli_read_text(const char *path, size_t most, char **text, size_t *size, gm_error *err) {
     *text = NULL;
     *size = 0;
     if (strcmp(path, "-") == 0)
-        return read_all(stdin, "standard input", text, size, err);
+        return read_all(stdin, "standard input", most, text, size, err);
     FILE *f = fopen(path, "rb");
     if (!f)
         return failed(err, GM_EIO, "cannot open", path, "; give a readable file, or - for standard input");
-    gm_status status = read_all(f, path, text, size, err);
+    gm_status status = read_all(f, path, most, text, size, err);
     fclose(f);
     return status;
 }

@@ -135,6 +135,7 @@ bool gm_path_exists(const char *path);
 const char *gm_dir_has(const char *folder, const char *const *names);
 bool gm_path_is_dir(const char *path);
 void gm_path_parent(char dst[1024], const char *path); /* the folder that it is in: "." where it names none */
+bool gm_path_is_plain(const char *name);               /* of something in a folder, and no way out of it */
 /* dst = folder "/" name; GM_EINVAL when it does not fit. */
 gm_status gm_path_join(char *dst, size_t n, const char *folder, const char *name, gm_error *err);
 

@@ -17,7 +17,7 @@ gm_status gm_file_open(gm_file *file, const char *path, gm_error *err) {
     *file = (gm_file){.data = empty_file};
     if ((size_t)snprintf(file->path, sizeof file->path, "%s", path) >= sizeof file->path)
         return gm_fail(err, GM_EINVAL, "path is too long: %.100s...", path);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe without a writer is answered too */
     if (fd < 0)
         return gm_fail_errno(err, "cannot open '%s'", path);
     gm_status status = GM_OK;
@@ -224,6 +224,10 @@ const char *gm_dir_has(const char *folder, const char *const *names) {
 bool gm_path_is_dir(const char *path) {
     struct stat info;
     return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+bool gm_path_is_plain(const char *name) {
+    return *name && strcmp(name, ".") != 0 && strcmp(name, "..") != 0 && !strpbrk(name, "/\\");
 }
 
 gm_status gm_path_join(char *dst, size_t n, const char *folder, const char *name, gm_error *err) {

@@ -18,8 +18,11 @@ typedef struct origin {
 
 static atomic_llong alloc_count;
 
-/* A sanitizer watches the heap only. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+/* A sanitizer watches the heap only. gcc has names for them, clang features. */
+#ifndef __has_feature
+#define __has_feature(name) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
 static const bool use_maps = false;
 #else
 static const bool use_maps = true;

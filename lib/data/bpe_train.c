@@ -236,25 +236,26 @@ static void queue_found(trainer *t) {
 /* ---- training
  * --------------------------------------------------------------------------------------------------------------------------------- */
 
-/* Joins the pair in one word. */
+/* Joins the pair in one word, in one walk: a word may be a whole file. */
 static void join(trainer *t, uint32_t where, uint32_t left, uint32_t right, uint32_t id) {
     word *w = &t->words.list[where];
-    uint32_t *s = w->symbols;
-    for (uint32_t i = 0; i + 1 < w->length; i++) {
-        if (s[i] != left || s[i + 1] != right)
+    uint32_t *s = w->symbols, kept = 0;
+    for (uint32_t i = 0; i < w->length; i++) {
+        if (i + 1 == w->length || s[i] != left || s[i + 1] != right) {
+            s[kept++] = s[i];
             continue;
-        if (i > 0) {
-            change(t, s[i - 1], left, -w->count, where);
-            change(t, s[i - 1], id, w->count, where);
         }
-        s[i] = id;
-        w->length--;
-        memmove(s + i + 1, s + i + 2, (w->length - i - 1) * sizeof *s);
-        if (i + 1 < w->length) {
+        if (kept > 0) {
+            change(t, s[kept - 1], left, -w->count, where);
+            change(t, s[kept - 1], id, w->count, where);
+        }
+        s[kept++] = id;
+        if (++i + 1 < w->length) {
             change(t, right, s[i + 1], -w->count, where);
             change(t, id, s[i + 1], w->count, where);
         }
     }
+    w->length = kept;
 }
 
 /* Ids of the single bytes: in the order of their characters. */

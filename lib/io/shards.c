@@ -11,11 +11,6 @@ static int text_order(const void *a, const void *b) {
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-/* A file of the index's own folder: no path, so that nothing outside is ever opened. */
-static bool is_plain_name(const char *name) {
-    return *name && strcmp(name, ".") != 0 && strcmp(name, "..") != 0 && !strpbrk(name, "/\\");
-}
-
 /* The files that the map names, each once, in order; *out is freed with gm_free. */
 static gm_status shard_names(const char ***out, int *count, json_t *map, const char *path, gm_error *err) {
     size_t entries = json_object_size(map), n = 0;
@@ -31,7 +26,7 @@ static gm_status shard_names(const char ***out, int *count, json_t *map, const c
         names[n] = json_string_value(value);
         if (!names[n])
             return gm_fail_at(err, GM_EFORMAT, 0, "%s: tensor '%s' is in no file; get it again", path, tensor);
-        if (!is_plain_name(names[n]))
+        if (!gm_path_is_plain(names[n])) /* so that nothing outside is ever opened */
             return gm_fail_at(err, GM_EFORMAT, 0, "%s: tensor '%s' is said to be in '%.200s', which is not a file of this folder", path,
                               tensor, names[n]);
         n++;

@@ -514,6 +514,7 @@ static gm_status prepare(lab *l, gm_data **data, gm_ctx **alone, const gm_ctx *c
     }
     GM_TRY(gm_data_open(data, &o->data, err));
     l->data = *data;
+    GM_TRY(gm_quant_check_text(&o->quant, *data, err)); /* before hours of training, not after */
     return plan_lab(l, o, err);
 }
 

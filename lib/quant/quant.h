@@ -205,6 +205,8 @@ struct gm_quantized {
     gm_quant_executed *executed; /* begun where mode is GM_QUANT_EXECUTED, else NULL */
     bool executed_only;
 };
+/* Has the text as many sequences as the calibration asks for? Errors: GM_EINVAL, which says how many there are. */
+gm_status gm_quant_check_text(const gm_quant_options *options, const gm_data *data, gm_error *err);
 /* Last step of making and loading: the model begins to round. */
 gm_status gm_quantized_ready(gm_quantized *q, gm_error *err);
 

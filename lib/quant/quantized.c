@@ -3,9 +3,7 @@
 
 #include <string.h>
 
-gm_status gm_quantized_make(gm_quantized **out, gm_model *m, const gm_data *data, const gm_quant_options *options, gm_error *err) {
-    *out = NULL;
-    GM_TRY(gm_quant_options_check(options, err));
+gm_status gm_quant_check_text(const gm_quant_options *options, const gm_data *data, gm_error *err) {
     const int64_t asked = options->calibration_batches * options->calibration_batch, tokens = gm_data_train_tokens(data);
     const int64_t have = tokens / gm_data_context(data);
     if (tokens >= 0 && asked > have)
@@ -13,6 +11,13 @@ gm_status gm_quantized_make(gm_quantized **out, gm_model *m, const gm_data *data
             err, GM_EINVAL,
             "calibration asks for %lld sequences of %lld tokens, the text has %lld (%lld tokens); give more text or fewer batches",
             (long long)asked, (long long)gm_data_context(data), (long long)have, (long long)tokens);
+    return GM_OK;
+}
+
+gm_status gm_quantized_make(gm_quantized **out, gm_model *m, const gm_data *data, const gm_quant_options *options, gm_error *err) {
+    *out = NULL;
+    GM_TRY(gm_quant_options_check(options, err));
+    GM_TRY(gm_quant_check_text(options, data, err));
     gm_quantized *q = gm_alloc(1, sizeof *q);
     if (!q)
         return gm_fail_memory(err, sizeof *q);

@@ -381,7 +381,7 @@ static gm_status read_matrix(gm_quantized *q, gm_quant_matrix *x, const char *na
         memcpy(&grid.scale, scale->data + (size_t)g * sizeof(float), sizeof(float));
         if (zero)
             memcpy(&grid.zero, zero->data + (size_t)g * sizeof(int32_t), sizeof(int32_t));
-        if (!(grid.scale > 0 && isfinite(grid.scale)) || grid.zero < grid.qmin || grid.zero > grid.qmax)
+        if (!(grid.scale > 0 && isfinite(grid.scale * 2 * (float)half)) || grid.zero < grid.qmin || grid.zero > grid.qmax)
             return gm_fail_at(err, GM_EFORMAT, gm_tensor_offset(s, scale), "%s: tensor '%s' holds no scale", s->path, scale->name);
         x->grids[g] = grid;
     }
@@ -402,26 +402,46 @@ static gm_status read_matrix(gm_quantized *q, gm_quant_matrix *x, const char *na
     return x->outliers ? read_outliers(q, x, s, err) : GM_OK;
 }
 
+/* How many channels a site has. */
+static int64_t site_cols(const gm_model_config *c, gm_site site) {
+    switch (site) {
+    case GM_SITE_Q:
+    case GM_SITE_ATTN_IN:
+        return c->heads * c->head_dim;
+    case GM_SITE_K:
+    case GM_SITE_V:
+    case GM_SITE_CACHE_K:
+    case GM_SITE_CACHE_V:
+        return c->kv_heads * c->head_dim;
+    case GM_SITE_FFN_ACT:
+        return c->ffn;
+    default:
+        return c->width;
+    }
+}
+
 static gm_status read_range(gm_quant_plan *plan, gm_site site, int layer, const gm_safetensors *s, gm_error *err) {
     gm_observer *o = gm_quant_plan_observer(plan, site, layer);
     char name[NAME];
     const gm_tensor *t;
+    const int64_t channels = o->channels ? site_cols(&plan->model->cfg, site) : 0, n = channels ? channels : 1;
     site_name(name, site, layer);
-    t = gm_safetensors_find(s, name);
-    const int64_t channels = o->channels && t && t->rank == 2 ? t->shape[1] : 0;
     GM_TRY(want(&t, s, name, "F32", 2, channels, err));
     o->batches = 1;
-    float *to = &o->lo;
-    int64_t n = 1;
-    if (o->channels) {
-        o->channels = n = channels;
-        o->channel_lo = to = gm_alloc((size_t)(2 * channels), sizeof *to);
-        if (!to)
-            return gm_fail_memory(err, (size_t)(2 * channels) * sizeof *to);
-        o->channel_hi = to + channels;
+    float *lo = &o->lo, *hi = &o->hi;
+    if (channels) {
+        o->channels = channels;
+        o->channel_lo = lo = gm_alloc((size_t)(2 * channels), sizeof *lo);
+        if (!lo)
+            return gm_fail_memory(err, (size_t)(2 * channels) * sizeof *lo);
+        o->channel_hi = hi = lo + channels;
     }
-    memcpy(to, t->data, (size_t)n * sizeof *to);
-    memcpy(o->channels ? o->channel_hi : &o->hi, t->data + (size_t)n * sizeof *to, (size_t)n * sizeof *to);
+    memcpy(lo, t->data, (size_t)n * sizeof *lo);
+    memcpy(hi, t->data + (size_t)n * sizeof *hi, (size_t)n * sizeof *hi);
+    for (int64_t i = 0; i < n; i++) {
+        if (!isfinite(lo[i]) || !isfinite(hi[i]) || lo[i] > hi[i])
+            return gm_fail_at(err, GM_EFORMAT, gm_tensor_offset(s, t), "%s: tensor '%s' holds no range", s->path, name);
+    }
     return GM_OK;
 }
 
@@ -451,6 +471,11 @@ static gm_status read_head(gm_quantized *q, const gm_safetensors *s, gm_error *e
 
 static gm_status load_weights(gm_quantized *q, const gm_ctx *ctx, const gm_model_config *cfg, const gm_safetensors *s, gm_error *err) {
     gm_quant_plan *plan = &q->plan;
+    gm_model_size size;
+    gm_model_config_size(&size, cfg, 1, 1);
+    if (size.parameters > (int64_t)s->file.size) /* before memory is taken for what a config merely claims */
+        return gm_fail(err, GM_EFORMAT, "%s: config.json has %lld parameters, more than its %zu bytes can be; they do not belong together",
+                       s->path, (long long)size.parameters, s->file.size);
     GM_TRY(gm_model_allocate_without(&plan->model, ctx, cfg, q->executed_only ? without_of(&plan->options) : 0, err));
     gm_model *m = plan->model;
     if (cfg->tied && !(q->executed_only && plan->options.head.bits)) {

@@ -315,12 +315,19 @@ static json_t *list_old_lab(const json_t *results, const char *folder) {
 }
 
 static gm_status read_lab_runs(gm_gathered *g, const json_t *runs, const char *folder, bool named, gm_error *err) {
+    static const char *const said[] = {"model", "variant", "seed", "folder", "params", "params_of_variant", "train_flops_per_token"};
     const json_t *listed;
     size_t i, unfinished = 0;
     json_array_foreach(runs, i, listed) {
         char path[1024], within[512];
-        json_t *run = json_deep_copy(listed);
-        snprintf(within, sizeof within, "runs/%s", gm_gather_text(listed, "folder"));
+        const char *name = gm_gather_text(listed, "folder");
+        if (!gm_path_is_plain(name))
+            return gm_fail(err, GM_EFORMAT, "'%s' lists a run in '%.200s', which is no folder of its runs/; run the lab again", folder,
+                           name);
+        json_t *run = json_object();
+        for (int k = 0; k < GM_COUNT(said); k++)
+            take(run, listed, said[k]);
+        snprintf(within, sizeof within, "runs/%s", name);
         gm_status status = gm_path_join(path, sizeof path, folder, within, err);
         if (status == GM_OK)
             status = read_run(g, run, path, named, err);

@@ -2,13 +2,14 @@
  * size, ten to the octave below the tensor's largest (within 3.5%; less than 2^-12.6 of it, and NaN, is 0). A weight is a byte of 255 for
  * 1; of a causal map only the triangle. Base64 makes text of it. */
 #include "gather.h"
+#include "ghostmax_model.h"
 #include "safetensors.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { TOKENS_LEAST = 8 };
+enum { TOKENS_LEAST = 8, LAYERS_MAX = 1 << 16 };
 
 static const char *const sites[] = {"embed", "norm1", "attn_out", "residual1", "norm2", "ffn_act", "ffn_out", "block", "norm_final"};
 
@@ -48,12 +49,19 @@ static const char *site_of(const char *name, int *layer) {
     if (strncmp(name, "blocks.", 7) != 0)
         return name;
     char *end;
-    *layer = (int)strtol(name + 7, &end, 10);
-    return *end == '.' ? end + 1 : "";
+    const long number = strtol(name + 7, &end, 10);
+    if (*end != '.' || number < 0 || number >= LAYERS_MAX)
+        return "";
+    *layer = (int)number;
+    return end + 1;
 }
 
 static bool is_kept(const cut *c, int layer) {
     return layer < 0 || layer % c->every == 0 || layer == c->layers - 1;
+}
+
+static bool is_matrix(const gm_tensor *t) {
+    return t->rank == 2 && t->shape[0] > 0 && t->shape[1] > 0;
 }
 
 static bool is_drawn(const char *site) {
@@ -64,18 +72,18 @@ static bool is_drawn(const char *site) {
     return false;
 }
 
-static int64_t bytes_of(const gm_safetensors *s, const cut *c) {
-    int64_t sum = 0;
+static double bytes_of(const gm_safetensors *s, const cut *c) {
+    double sum = 0;
     for (int i = 0; i < s->count; i++) {
         const gm_tensor *t = &s->tensors[i];
         int layer;
         const char *site = site_of(t->name, &layer);
-        if (!is_kept(c, layer) || t->rank != 2)
+        if (!is_kept(c, layer) || !is_matrix(t))
             continue;
         if (is_drawn(site))
-            sum += c->tokens * t->shape[1];
+            sum += (double)c->tokens * (double)t->shape[1];
         else if (strcmp(site, "weights") == 0)
-            sum += t->shape[0] / t->shape[1] * c->tokens * (c->tokens + 3) / 2; /* and the null mass */
+            sum += (double)(t->shape[0] / t->shape[1]) * (double)c->tokens * (double)(c->tokens + 3) / 2; /* and the null mass */
     }
     return sum * 4 / 3;
 }
@@ -89,7 +97,7 @@ static bool fit(cut *c, const gm_safetensors *s, int64_t tokens, int64_t bytes) 
     for (c->every = 1; c->every <= c->layers + 1; c->every *= 2) {
         int64_t least = c->every <= c->layers ? GM_MIN(tokens, 2 * TOKENS_LEAST) : GM_MIN(tokens, TOKENS_LEAST);
         for (c->tokens = tokens; c->tokens >= least; c->tokens--) {
-            if (bytes_of(s, c) <= bytes)
+            if (bytes_of(s, c) <= (double)bytes)
                 return true;
         }
     }
@@ -157,7 +165,7 @@ static gm_status add_all(json_t *root, const gm_safetensors *s, const cut *c, gm
         const gm_tensor *t = &s->tensors[i];
         int layer;
         const char *site = site_of(t->name, &layer);
-        if (!is_kept(c, layer) || t->rank != 2)
+        if (!is_kept(c, layer) || !is_matrix(t))
             continue;
         if (is_drawn(site) && t->shape[0] >= c->tokens)
             status = add_tensor(tensors, s, t, c, x, bytes, err);
@@ -186,7 +194,7 @@ gm_status gm_sample_bytes(json_t **out, const char *path, int64_t bytes, gm_erro
     GM_TRY(gm_safetensors_open(&s, path, err));
     const char *text = gm_safetensors_metadata(&s, "texts");
     json_t *texts = json_loads(text ? text : "", JSON_REJECT_DUPLICATES, NULL);
-    gm_status status = json_is_array(texts) && json_array_size(texts) > 0
+    gm_status status = json_is_array(texts) && json_array_size(texts) > 0 && json_array_size(texts) <= GM_SAMPLE_TOKENS
                            ? GM_OK
                            : gm_fail(err, GM_EFORMAT, "'%s' does not say of which tokens it is; remove it: it is made anew", path);
     if (status == GM_OK && fit(&c, &s, (int64_t)json_array_size(texts), bytes)) {

@@ -174,6 +174,9 @@ static gm_status state_read(run *r, const char *path, const gm_whole_moments *mo
     if (json_unpack(scalars, "{s:I, s:F, s:F, s:o}", "step", &step, "seconds", &r->seconds, "loss", &r->loss, "identity", &identity) != 0)
         status =
             gm_fail(err, GM_EFORMAT, "'%s' lacks the step, the time or the identity of its run; remove it to start the run again", path);
+    else if (step < 1 || step > r->o.steps)
+        status = gm_fail(err, GM_EFORMAT, "'%s' is of step %lld, the run has %lld; remove it to start the run again", path, (long long)step,
+                         (long long)r->o.steps);
     else
         status = gm_identity_compare(identity, r->identity, r->folder, err);
     if (status == GM_OK && r->record_lost && made)

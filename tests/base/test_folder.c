@@ -236,10 +236,28 @@ static void locks(void **state) {
     assert_int_equal(gm_lock_take(&second, "no/folder", &err), GM_EIO);
 }
 
+/* A pipe that nobody writes to, a device, a link to itself: an answer, not a wait. */
+static void what_is_no_file(void **state) {
+    (void)state;
+    gm_file file;
+    gm_error err;
+    assert_int_equal(mkfifo("pipe", 0600), 0);
+    assert_int_equal(symlink("loop", "loop"), 0);
+    alarm(20);
+    const char *const paths[] = {"pipe", "loop", "/dev/null", "."};
+    for (int i = 0; i < GM_COUNT(paths); i++) {
+        assert_int_equal(gm_file_open(&file, paths[i], &err), GM_EIO);
+        assert_non_null(strstr(err.msg, paths[i]));
+    }
+    alarm(0);
+    unlink("pipe");
+    unlink("loop");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(files),      cmocka_unit_test(large_files), cmocka_unit_test(sets),
-        cmocka_unit_test(half_a_set), cmocka_unit_test(locks),
+        cmocka_unit_test(half_a_set), cmocka_unit_test(locks),       cmocka_unit_test(what_is_no_file),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

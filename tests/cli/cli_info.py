@@ -90,6 +90,13 @@ class Info(Case):
         os.replace(self.path("short"), self.path("m", "tokenizer.json"))
         self.fails(1, ["tokenizer.json", "byte"], "info", self.path("m"))
 
+    def test_a_name_that_a_terminal_would_obey(self):
+        def text(x):
+            return struct.pack("<Q", len(x)) + x
+        with open(self.path("x.gguf"), "wb") as f:
+            f.write(b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + text(b"general.name") + struct.pack("<I", 8) + text(b"a\x1b[31m\nb"))
+        self.assertRegex(self.ok("info", self.path("x.gguf")), r"(?m)^name +a \[31m b$")
+
     def test_refusals(self):
         self.fails(1, ["nowhere"], "info", self.path("nowhere"))
         self.fails(1, ["nothing known"], "info", self.folder)

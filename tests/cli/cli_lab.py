@@ -208,7 +208,8 @@ class Lab(Case):
         self.assertEqual((os.listdir(self.path("p")), read(self.path("p", "table.md"))), (["table.md"], "mine"))
 
     def test_nothing_is_made_when_an_option_is_wrong(self):
-        for more in (["--variants", "softmax,softmix"], ["--model", "gpt2-nono"], ["--heads", "3"], ["--accumulate", "3"], ["--context", "100000"]):
+        for more in (["--variants", "softmax,softmix"], ["--model", "gpt2-nono"], ["--heads", "3"], ["--accumulate", "3"], ["--context", "100000"],
+                     ["--calibration-batches", "100000"]):  # more than the text has
             done = self.run_program(*self.lab("o"), *more)
             self.assertEqual(done.returncode, 2, more)
             self.assertFalse(os.path.exists(self.path("o")), more)

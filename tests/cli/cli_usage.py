@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 
-from program import Case, main
+from program import TINY_TRAIN, Case, main
 
 
 def commands(help_text):
@@ -34,6 +34,20 @@ class Usage(Case):
         self.assertRegex(text, r"--beta1 X .*\[0\.9\]")
         for word in ("stories", "bb", "FILE", "softmax1", "words-mini"):
             self.assertIn(word, text)
+
+    def test_names_with_control_characters(self):
+        """One line, and nothing that a terminal would obey."""
+        name = "x\ny\x1b[31m"
+        for arguments in (["info", "--" + name], ["info", name], [name], ["generate", self.text(), "--prompt-file", name], ["tokenize", name],
+                          ["train", "--data", name, "--out", self.path("out")], ["report", name]):
+            done = self.run_program(*arguments)
+            self.assertIn(done.returncode, (1, 2), arguments)
+            self.assertNotRegex(done.stderr[:-1], r"[\x00-\x1f\x7f]", arguments)
+
+    def test_a_prompt_without_end(self):
+        model = self.path("m")
+        self.ok("train", "--data", self.text(), "--steps", 1, "--out", model, "--quiet", *TINY_TRAIN)
+        self.fails(2, ["/dev/zero"], "generate", model, "--prompt-file", "/dev/zero")
 
     def test_no_command_is_a_usage_error(self):
         self.assertEqual(self.run_program().returncode, 2)

@@ -11,6 +11,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 static gm_tokenizer *build(const char *kind, const char *text, int64_t vocab, bool lower) {
@@ -330,12 +331,30 @@ static void bad_files_are_refused(void **state) {
     assert_null(t);
 }
 
+/* A file without a space is one word: joining its pairs must not take the square of its length (which took two minutes). */
+static void one_word_of_megabytes(void **state) {
+    (void)state;
+    enum { SIZE = 3 << 20 };
+    char *text = malloc(SIZE);
+    gm_tokenizer *t;
+    gm_error err = {0};
+    const clock_t start = clock();
+    memset(text, 'a', SIZE);
+    assert_int_equal(gm_tokenizer_build(&t, "bpe", text, SIZE, 290, true, &err), GM_OK);
+    size_t size;
+    assert_in_range(gm_tokenizer_vocab(t), 257 + 20, 257 + 23); /* halved 20 times, three symbols are left */
+    assert_memory_equal(gm_tokenizer_key(t, 257, &size), "aa", 2);
+    assert_true((clock() - start) / CLOCKS_PER_SEC < 30);
+    gm_tokenizer_free(t);
+    free(text);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bytes_round_trip),      cmocka_unit_test(chars_round_trip),        cmocka_unit_test(words_are_cut),
         cmocka_unit_test(words_are_ranked),      cmocka_unit_test(words_have_classes),      cmocka_unit_test(long_words_are_cut),
         cmocka_unit_test(files_round_trip),      cmocka_unit_test(invalid_text_is_refused), cmocka_unit_test(bos_behind_the_vocabulary),
-        cmocka_unit_test(bad_files_are_refused),
+        cmocka_unit_test(bad_files_are_refused), cmocka_unit_test(one_word_of_megabytes),
     };
     return cmocka_run_group_tests_name("tokenizer", tests, NULL, NULL);
 }
