@@ -76,7 +76,8 @@ gm_status gm_file_open(gm_file *file, const char *path, gm_error *err);
 void gm_file_close(gm_file *file);
 
 /* Atomic writing: bytes go to a temporary name beside `path` ("x.ghostmax-PID-0.tmp"); commit syncs and renames; abort removes it. Whoever
- * reads `path` sees the old file or the whole new one, through a kill and a power cut. What a killed process left is removed by the next
+ * reads `path` sees the old file or the whole new one, through a kill and a power cut. A link stays: its file is replaced. A device or a
+ * pipe is refused (GM_EIO): it would be replaced by a file (as root, /dev/null too). What a killed process left is removed by the next
  * writer of the same name, and by gm_dir_sweep. */
 #define GM_TEMPORARY ".ghostmax-" /* then a process's id, a number and ".tmp" */
 typedef struct gm_writer {

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
@@ -86,15 +87,28 @@ static int open_temporary(char *name, size_t size, const char *path) {
     return -1;
 }
 
+/* What will be replaced: where a link leads, and never a device or a pipe, which a rename would put a file in the place of. */
+static gm_status find_target(char target[1024], const char *path, gm_error *err) {
+    struct stat info;
+    char *end = lstat(path, &info) == 0 && S_ISLNK(info.st_mode) ? realpath(path, NULL) : NULL;
+    const size_t n = (size_t)snprintf(target, 1024, "%s", end ? end : path);
+    free(end);
+    if (n >= 1024)
+        return gm_fail(err, GM_EINVAL, "path is too long: %.100s...", path);
+    if (stat(target, &info) == 0 && !S_ISREG(info.st_mode))
+        return gm_fail(err, GM_EIO, "cannot write '%s': it is %s; choose another name", path,
+                       S_ISDIR(info.st_mode) ? "a folder" : "a device or a pipe, not a file");
+    return GM_OK;
+}
+
 gm_status gm_writer_open(gm_writer *w, const char *path, gm_error *err) {
     *w = (gm_writer){.fd = -1};
-    if ((size_t)snprintf(w->path, sizeof w->path, "%s", path) >= sizeof w->path)
-        return gm_fail(err, GM_EINVAL, "path is too long: %.100s...", path);
+    GM_TRY(find_target(w->path, path, err));
     w->buffer = gm_alloc(BUFFER_BYTES, 1);
     if (!w->buffer)
         return gm_fail_memory(err, BUFFER_BYTES);
-    gm_path_sweep(path);
-    w->fd = open_temporary(w->temporary, sizeof w->temporary, path);
+    gm_path_sweep(w->path);
+    w->fd = open_temporary(w->temporary, sizeof w->temporary, w->path);
     if (w->fd >= 0)
         return GM_OK;
     gm_status status = gm_fail_errno(err, "cannot write '%s'", path);

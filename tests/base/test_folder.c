@@ -249,15 +249,31 @@ static void what_is_no_file(void **state) {
         assert_int_equal(gm_file_open(&file, paths[i], &err), GM_EIO);
         assert_non_null(strstr(err.msg, paths[i]));
     }
+    assert_int_equal(gm_file_write("pipe", "x", 1, &err), GM_EIO); /* nor is it replaced by one */
+    assert_int_equal(gm_file_write(".", "x", 1, &err), GM_EIO);
     alarm(0);
+    struct stat info;
+    assert_true(lstat("pipe", &info) == 0 && S_ISFIFO(info.st_mode));
     unlink("pipe");
     unlink("loop");
 }
 
+static void links_stay(void **state) {
+    (void)state;
+    struct stat info;
+    put("file", "old");
+    assert_int_equal(symlink("file", "link"), 0);
+    put("link", "new");
+    has("file", "new");
+    assert_true(lstat("link", &info) == 0 && S_ISLNK(info.st_mode));
+    unlink("link");
+    unlink("file");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(files),      cmocka_unit_test(large_files), cmocka_unit_test(sets),
-        cmocka_unit_test(half_a_set), cmocka_unit_test(locks),       cmocka_unit_test(what_is_no_file),
+        cmocka_unit_test(files), cmocka_unit_test(large_files),     cmocka_unit_test(sets),       cmocka_unit_test(half_a_set),
+        cmocka_unit_test(locks), cmocka_unit_test(what_is_no_file), cmocka_unit_test(links_stay),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
