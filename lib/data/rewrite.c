@@ -206,6 +206,8 @@ static const char *look_up(const gm_charsmap *map, const char *text, size_t size
     return found;
 }
 
+enum { REPLACEMENT_MAX = 256 };
+
 gm_status gm_charsmap_make(gm_charsmap *map, const void *bytes, size_t size, gm_error *err) {
     const uint8_t *p = bytes;
     *map = (gm_charsmap){0};
@@ -218,6 +220,10 @@ gm_status gm_charsmap_make(gm_charsmap *map, const void *bytes, size_t size, gm_
         return gm_fail(err, GM_EFORMAT, "its precompiled_charsmap is damaged: %zu bytes, of which its first four claim %u", size, units);
     if (p[size - 1] != 0)
         return gm_fail(err, GM_EFORMAT, "its precompiled_charsmap is damaged: the last replacement does not end");
+    for (size_t at = 4 + units; at < size; at += strlen((const char *)p + at) + 1) { /* memory for a text is bounded by its size */
+        if (strlen((const char *)p + at) > REPLACEMENT_MAX)
+            return gm_fail(err, GM_EFORMAT, "its precompiled_charsmap is damaged: a replacement of more than %d bytes", REPLACEMENT_MAX);
+    }
     map->blob = gm_alloc(size, 1);
     if (!map->blob)
         return gm_fail_memory(err, size);

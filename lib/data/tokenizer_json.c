@@ -46,6 +46,21 @@ static gm_status add_rewrite(gm_subwords *s, gm_rewrite_kind kind, const char *t
     return with ? copy(&r->with, with, err) : GM_OK;
 }
 
+/* A few replacements after each other could make a terabyte of a line. */
+static gm_status add_replacement(gm_subwords *s, const char *text, const char *with, gm_error *err) {
+    enum { GROWTH_MAX = 256 };
+    double growth = 1;
+    GM_TRY(add_rewrite(s, GM_REWRITE_REPLACE, text, with, err));
+    for (int i = 0; i < s->rewrite_count; i++) {
+        const gm_rewrite *r = &s->rewrites[i];
+        if (r->kind == GM_REWRITE_REPLACE)
+            growth *= GM_MAX(1, (double)strlen(r->with) / (double)strlen(r->text));
+    }
+    return growth <= GROWTH_MAX
+               ? GM_OK
+               : gm_fail(err, GM_EUNSUPPORTED, "its normalizers make %.3g bytes of one; here it is %d at most", growth, GROWTH_MAX);
+}
+
 static gm_status read_normalizer(gm_subwords *s, const json_t *j, int depth, gm_error *err) {
     static const struct {
         const char *type;
@@ -84,7 +99,7 @@ static gm_status read_normalizer(gm_subwords *s, const json_t *j, int depth, gm_
         if (!*text)
             return gm_fail(err, GM_EUNSUPPORTED, "its normalizer 'Replace' by a regular expression ('%.60s') is not supported",
                            text_of(pattern, "Regex"));
-        return add_rewrite(s, GM_REWRITE_REPLACE, text, text_of(j, "content"), err);
+        return add_replacement(s, text, text_of(j, "content"), err);
     }
     if (is(j, "Strip")) {
         GM_TRY(add_rewrite(s, GM_REWRITE_STRIP, NULL, NULL, err));
