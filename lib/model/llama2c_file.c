@@ -200,11 +200,12 @@ static int64_t weight_bytes(const header *h, const gm_model_config *cfg) {
     for (int i = 0; i < count; i++) {
         gm_param p;
         gm_params_describe(cfg, i, &p);
-        int64_t n = p.rows * p.cols, scales = h->group && p.cols > 1 ? n / h->group : 0;
+        const int64_t n = p.rows * p.cols;
+        const bool quantized = h->group && p.cols > 1;
         /* the parts of wqkv and w1 are matrices of their own */
-        if (scales && (n % h->group || (cfg->width * cfg->head_dim * cfg->kv_heads) % h->group || (cfg->width * cfg->ffn) % h->group))
+        if (quantized && (n % h->group || (cfg->width * cfg->head_dim * cfg->kv_heads) % h->group || (cfg->width * cfg->ffn) % h->group))
             return -1;
-        bytes += h->group && p.cols > 1 ? n + scales * (int64_t)sizeof(float) : n * (int64_t)sizeof(float);
+        bytes += quantized ? n + n / h->group * (int64_t)sizeof(float) : n * (int64_t)sizeof(float);
     }
     return bytes;
 }

@@ -375,8 +375,11 @@ static void groups_of_int8_are_read(void **state) {
         gm_model_free(m);
         gm_model_free(want);
         expect_refused(bytes.data, bytes.size - 1, GM_EFORMAT, (int64_t)bytes.size - 1, "cut off");
-        bytes.data[37] = 11;
-        expect_refused(bytes.data, bytes.size, GM_EFORMAT, 37, "does not divide");
+        const int32_t wrong[] = {11, INT32_MAX}; /* the second is more than there is: no group at all */
+        for (int k = 0; k < GM_COUNT(wrong); k++) {
+            memcpy(bytes.data + 37, &wrong[k], sizeof wrong[k]);
+            expect_refused(bytes.data, bytes.size, GM_EFORMAT, 37, "does not divide");
+        }
         gm_text_free(&bytes);
         checkpoint_free(&c);
     }
