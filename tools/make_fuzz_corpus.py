@@ -177,6 +177,70 @@ for name, config in configs.items():
     write(f"config/{name}.json", json.dumps(config, indent=1).encode() + b"\n")
 write("config/bad_twice.json", b'{"model_type": "gpt2", "model_type": "opt"}\n')
 
+# ---- models' folders: config.json, a zero byte, model.safetensors
+
+
+def folder(config, tensors):
+    return json.dumps(config).encode() + b"\0" + safetensors([(name, "F32", shape, data) for name, shape, data in tensors])
+
+
+def filled(shapes):
+    return [(name, shape, floats(shape[0] * (shape[1] if len(shape) == 2 else 1), i)) for i, (name, shape) in enumerate(shapes.items())]
+
+
+gpt2_shapes = {"transformer.wte.weight": [3, 4], "transformer.wpe.weight": [5, 4], "transformer.ln_f.weight": [4], "transformer.ln_f.bias": [4]}
+for name, rows, cols in (("ln_1", 4, 0), ("ln_2", 4, 0), ("attn.c_attn", 4, 12), ("attn.c_proj", 4, 4), ("mlp.c_fc", 4, 3), ("mlp.c_proj", 3, 4)):
+    gpt2_shapes[f"transformer.h.0.{name}.weight"] = [rows, cols] if cols else [rows]
+    gpt2_shapes[f"transformer.h.0.{name}.bias"] = [cols or rows]
+llama_shapes = {"model.embed_tokens.weight": [3, 4], "model.norm.weight": [4], "model.layers.0.input_layernorm.weight": [4],
+                "model.layers.0.post_attention_layernorm.weight": [4]}
+for name, rows, cols in (("self_attn.q_proj", 4, 4), ("self_attn.k_proj", 2, 4), ("self_attn.v_proj", 2, 4), ("self_attn.o_proj", 4, 4),
+                         ("mlp.gate_proj", 3, 4), ("mlp.up_proj", 3, 4), ("mlp.down_proj", 4, 3)):
+    llama_shapes[f"model.layers.0.{name}.weight"] = [rows, cols]
+write("hf_model/gpt2.bin", folder(gpt2_config, filled(gpt2_shapes)))
+write("hf_model/llama.bin", folder(configs["llama"], filled(llama_shapes)))
+write("hf_model/bad_missing.bin", folder(configs["llama"], filled(llama_shapes)[1:]))
+write("hf_model/bad_shape.bin", folder(configs["llama"], filled({**llama_shapes, "model.norm.weight": [5]})))
+write("hf_model/bad_large.bin", folder({**configs["llama"], "vocab_size": 1 << 24, "hidden_size": 1 << 18, "num_attention_heads": 1 << 12}, filled(llama_shapes)))
+
+# ---- a quantized model's folder: OPT of width 4, two heads, one block, 3 tokens, context 5
+
+
+def quantizer(**more):
+    return {"bits": 8, "grain": "tensor", "group": 128, "range": "minmax", "percentile": 0.0, "margin": 0.0, "asymmetric": False, "dynamic": False, **more}
+
+
+small_opt = {**opt, "word_embed_proj_dim": 4, "enable_bias": False, "tie_word_embeddings": False}
+matrices = {"wte": [3, 4], "wpe": [7, 4], "blocks.0.norm1.g": [4], "blocks.0.wqkv.q": [4, 4], "blocks.0.wqkv.k": [4, 4], "blocks.0.wqkv.v": [4, 4],
+            "blocks.0.wo": [4, 4], "blocks.0.norm2.g": [4], "blocks.0.ffn.w1": [3, 4], "blocks.0.ffn.w2": [4, 3], "normf.g": [4]}
+sites = {"embed": 4, "norm_final": 4} | {f"blocks.0.{site}": 3 if site == "ffn_act" else 4 for site in (
+    "norm1", "q", "k", "v", "attn_out", "residual1", "norm2", "ffn_act", "ffn_out", "block")}
+attention = {"blocks.0.scores": 0, "blocks.0.weights": 0, "blocks.0.pv": 0}
+
+
+def quantized(activations, ranges, with_attention=True, model=small_opt):
+    options = {"linear_only": False, "attention_input": False, "smooth": "none", "smooth_alpha": 0.5, "outlier_threshold": 0.0, "calibration_batches": 1,
+               "calibration_batch": 1, "sequences": 0, "seed": 1, "weights": quantizer(), "embeddings": quantizer(), "head": None, "activations": activations,
+               "attention": quantizer(range="running", asymmetric=True) if with_attention else None, "kv": None}
+    config = {"architectures": ["GhostmaxQuantizedForCausalLM"], "model_type": "ghostmax_quantized", "quantizer": options, "model": model}
+    tensors = [(name, "F32", [4], floats(4)) for name in ("blocks.0.norm1.b", "blocks.0.norm2.b", "normf.b")] + [("head", "F32", [3, 4], floats(12))]
+    for name, shape in matrices.items():
+        count = shape[0] * (shape[1] if len(shape) == 2 else 1)
+        tensors += [(name + ".q", "I8", shape, bytes(i * 7 % 256 for i in range(count))), (name + ".scale", "F32", [1], struct.pack("<f", 0.125))]
+    for name, channels in ranges.items():
+        n = max(channels, 1)
+        tensors.append((name + ".range", "F32", [2, channels] if channels else [2], struct.pack(f"<{2 * n}f", *[-1.5] * n, *[2.0] * n)))
+    return json.dumps(config).encode() + b"\0" + safetensors(tensors)
+
+
+running = quantizer(range="running", asymmetric=True)
+whole = {name: 0 for name in [*sites, *attention]}
+write("quantized/w8a8.bin", quantized(running, whole))
+write("quantized/channels.bin", quantized({**running, "grain": "channel"}, sites, False))
+write("quantized/bad_channels.bin", quantized({**running, "grain": "channel"}, {**sites, "blocks.0.q": 1}, False))
+write("quantized/bad_missing.bin", quantized(running, {"embed": 0}))
+write("quantized/bad_large.bin", quantized(running, whole, model={**small_opt, "vocab_size": 1 << 24, "hidden_size": 1 << 18, "word_embed_proj_dim": 1 << 18}))
+
 # ---- tokenizers
 
 
@@ -218,6 +282,8 @@ write("tokenizer_json/bad_product.json", tokenizer_json(bpe(["a", "b"], ["a b"])
 write("tokenizer_json/bad_cycle.json", tokenizer_json(bpe(["a", "b"], [["a", ""]])))
 write("tokenizer_json/bad_model.json", tokenizer_json({"type": "WordLevel", "vocab": {"a": 0}}))
 write("tokenizer_json/bad_step.json", tokenizer_json(small, normalizer={"type": "Precompiled", "precompiled_charsmap": ""}))
+grows = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 100}
+write("tokenizer_json/bad_growth.json", tokenizer_json(small, normalizer={"type": "Sequence", "normalizers": [grows, grows]}))
 write("tokenizer_json/bad_regex.json", tokenizer_json(small, pre_tokenizer=dict(split, pattern={"Regex": "(("})))
 
 visible = [*range(0x21, 0x7f), *range(0xa1, 0xad), *range(0xae, 0x100)]
@@ -230,6 +296,29 @@ def bpe_files(vocab, merges):
 
 
 write("bpe_files/small.bin", bpe_files(alphabet + ["ab", "Ġab", "<|endoftext|>"], "#version: 0.2\na b\nĠ ab\n"))
+
+# ---- tokenizers in GGUF
+
+pieces = ["<unk>", "<s>", "</s>", "\u2581", "a", "b", "\u2581a", "ab"]
+
+
+def tokens_gguf(kind, tokens, types, more=(), scores=True):
+    values = [("tokenizer.ggml.model", TEXT, kind), ("tokenizer.ggml.tokens", ARRAY, (TEXT, tokens)),
+              ("tokenizer.ggml.token_type", ARRAY, (I32, types))]
+    if scores:
+        values.append(("tokenizer.ggml.scores", ARRAY, (F32, [-float(i) for i in range(len(tokens))])))
+    return gguf(values + list(more), [])
+
+
+write("gguf_tokens/llama.gguf", tokens_gguf("llama", pieces + ["<0x41>"], [2, 3, 3, 1, 1, 1, 1, 1, 6], [("tokenizer.ggml.add_bos_token", BOOL, 1)]))
+write("gguf_tokens/gpt2.gguf", tokens_gguf("gpt2", alphabet + ["ab", "\u0120ab", "<|end|>"], [1] * 258 + [3], [
+    ("tokenizer.ggml.pre", TEXT, "gpt-2"), ("tokenizer.ggml.merges", ARRAY, (TEXT, ["a b", "\u0120 ab"])),
+    ("tokenizer.ggml.eos_token_id", U32, 258)], False))
+write("gguf_tokens/bad_none.gguf", gguf([("tokenizer.ggml.model", TEXT, "none")], []))
+write("gguf_tokens/bad_scores.gguf", tokens_gguf("llama", pieces, [2, 3, 3, 1, 1, 1, 1], []))
+write("gguf_tokens/bad_bytes.gguf", tokens_gguf("gpt2", ["a", "b"], [1, 1], [], False))
+
+# ---- WordPiece and SentencePiece
 
 write("wordpiece/small.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n##b\nab\n日\n.\n".encode())
 write("wordpiece/bad_twice.txt", b"[PAD]\n[UNK]\na\nb\na\n")
@@ -265,6 +354,7 @@ write("sentencepiece/bpe.model", sentencepiece(letters + [("<0x%02X>" % b, 0.0, 
 write("sentencepiece/bad_score.model", sentencepiece([("a", float("nan"), 1)], 2))
 write("sentencepiece/bad_twice.model", sentencepiece([("a", -1.0, 1), ("a", -2.0, 1)], 2))
 write("sentencepiece/bad_map.model", sentencepiece(letters, 1, b"\xff\xff\xff\x7fxxxxxxxx\0"))
+write("sentencepiece/bad_growth.model", sentencepiece(letters, 1, charsmap[:-2] + b"y" * 300 + b"\0"))
 write("sentencepiece/bad_type.model", sentencepiece(letters, 3))
 
 # ---- TensorBoard's event files
@@ -336,6 +426,43 @@ results = {"schema": "ghostmax.lab/1", "version": "0", "command": "ghostmax lab"
 write("results/bad_checksum.json", json.dumps(results).encode())
 write("results/bad_empty.json", b"{}")
 write("results/bad_list.json", b"[1]")
+
+# ---- what a report is made of, a zero byte between each file and the next: lab.json, train.json, measure.json, quant.json, metrics.jsonl,
+# sample.safetensors
+
+identity = {"data": "bb", "attention": "softmax", "steps": 2, "batch": 2, "context": 4, "lr": 0.001, "seed": 1, "layers": 1}
+train = {"schema": "ghostmax.train/2", "identity": identity, "made": {"version": "0", "time": "2026-01-01T00:00:00Z"},
+         "model": {"preset": "bb-1l", "params": 100, "params_of_variant": 0, "train_flops_per_token": 600.0},
+         "result": {"step": 2, "diverged_at": 0, "tokens_per_s": 10.0, "seconds": 1.5, "loss": 2.5, "val_loss": 2.75}}
+measured = {"schema": "ghostmax.measure/1", "data": "bb", "sequences": 1, "context": 4, "loss": 2.75, "max_inf_norm": 3.5, "avg_kurtosis": 1.25,
+            "tensors": [{"name": "blocks.0", "site": "block", "layer": 0, "inf_norm": 3.5, "kurtosis": 2.0, "absmax": [1.0, 2.0], "levels": 200,
+                         "positions": [{"from": 0, "norm": 1.0, "inf_norm": 0.5}], "dims": []}],
+            "heads": [{"layer": 0, "head": 0, "sink_mass": 0.5, "sink_rate": 0.25, "null_mass": 0.0, "entropy": 1.0}],
+            "largest": [{"tensor": "blocks.0", "value": -3.5, "text": "<script>"}], "features": [], "massive": []}
+quant = {"schema": "ghostmax.quant/1", "f32_loss": 2.75, "w8a8_loss": 2.875, "settings": {"w8a8": {"loss": 2.875}}}
+log = b"".join(json.dumps({"step": i, "loss": 3.0 - i / 2, "grad_norm": 1.0, "lr": 0.001, "max_inf_norm": 3.0}).encode() + b"\n" for i in (1, 2))
+halves8 = b"".join(struct.pack("<f", i / 4)[2:] for i in range(8))
+drawn = safetensors([("embed", "BF16", [2, 4], halves8), ("blocks.0.weights", "BF16", [4, 2], halves8), ("blocks.0.null_mass", "BF16", [2, 2], halves8[:8]),
+                     ("blocks.0.block", "BF16", [2, 4], halves8)], {"schema": "ghostmax.sample/1", "texts": "[\"a\", \"\\u0007b\"]"})
+listed = {"model": "bb-1l", "variant": "softmax", "seed": 1, "folder": "r", "params": 100, "params_of_variant": 0, "train_flops_per_token": 600.0}
+
+
+def report(*files):
+    return b"\0".join(f if isinstance(f, bytes) else json.dumps(f).encode() for f in files)
+
+
+def lab_json(**more):
+    return {"schema": "ghostmax.lab/1", "config": {"source": "bb", "variants": ["softmax"]}, "made": {"version": "0"}, "runs": [{**listed, **more}]}
+
+
+write("run/run.bin", report(b"", train, measured, b"", log, drawn))
+write("run/lab.bin", report(lab_json(), train, measured, quant, log, drawn))
+write("run/audit.bin", report(b"", b"", measured, b"", b"", b""))
+write("run/bad_outside.bin", report(lab_json(folder=".."), train, measured, quant, log, drawn))
+write("run/bad_log.bin", report(b"", train, measured, b"", b"{}\n", drawn))
+write("run/bad_texts.bin", report(b"", train, measured, b"", log, safetensors([("embed", "BF16", [2, 4], halves8)])))
+flat = [("blocks.2.weights", "BF16", [2, 0], b""), ("blocks.3.embed", "BF16", [0, 1 << 62], b"")]
+write("run/flat.bin", report(b"", train, measured, b"", log, safetensors(flat, {"texts": "[1, 2]"})))
 
 # ---- variants
 

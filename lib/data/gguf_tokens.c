@@ -29,7 +29,8 @@ static bool flag_of(const gm_gguf *g, const char *key, bool otherwise) {
 
 /* A text as a C string in out; "" when there is none. */
 static const char *text_of(const gm_gguf *g, const char *key, char *out, size_t size) {
-    gm_gguf_text *text = gm_gguf_texts(gm_gguf_find(g, key));
+    const gm_gguf_value *v = gm_gguf_find(g, key);
+    gm_gguf_text *text = v && v->type == GM_GGUF_TEXT ? gm_gguf_texts(v) : NULL;
     out[0] = 0;
     if (text)
         snprintf(out, size, "%.*s", (int)GM_MIN(text[0].size, size - 1), text[0].data);

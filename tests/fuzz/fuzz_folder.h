@@ -54,4 +54,21 @@ static inline void fuzz_file(const char *path, const void *bytes, size_t n) {
     FUZZ_CHECK(f && fwrite(bytes, 1, n, f) == n && fclose(f) == 0);
 }
 
+/* The bytes up to the first zero as one file of the folder "in", those behind it as the other; false: there is none. */
+static inline bool fuzz_two_files(const uint8_t *data, size_t size, const char *first, const char *second) {
+    char path[600];
+    gm_error err;
+    const uint8_t *zero = size ? memchr(data, 0, size) : NULL;
+    if (!zero)
+        return false;
+    if (fuzz_folder_begin())
+        FUZZ_CHECK(gm_dir_make(fuzz_path("in"), &err) == GM_OK);
+    const size_t n = (size_t)(zero - data);
+    snprintf(path, sizeof path, "%s/%s", fuzz_path("in"), first);
+    fuzz_file(path, data, n);
+    snprintf(path, sizeof path, "%s/%s", fuzz_path("in"), second);
+    fuzz_file(path, zero + 1, size - n - 1);
+    return true;
+}
+
 #endif

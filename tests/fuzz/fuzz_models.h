@@ -8,13 +8,17 @@
 
 typedef gm_status fuzz_loader(gm_model **out, const gm_ctx *ctx, const gm_file *file, gm_error *err);
 
-static inline gm_model *fuzz_load(fuzz_loader *load, const void *data, size_t size, gm_error *err) {
+static inline const gm_ctx *fuzz_ctx(void) {
     static gm_ctx *ctx;
     if (!ctx)
-        FUZZ_CHECK(gm_ctx_create(&ctx, &(gm_ctx_options){.isa = "ref", .threads = 1}, err) == GM_OK);
+        FUZZ_CHECK(gm_ctx_create(&ctx, &(gm_ctx_options){.isa = "ref", .threads = 1}, NULL) == GM_OK);
+    return ctx;
+}
+
+static inline gm_model *fuzz_load(fuzz_loader *load, const void *data, size_t size, gm_error *err) {
     gm_file file = {.data = data, .size = size, .path = "input"};
     gm_model *m;
-    gm_status status = load(&m, ctx, &file, err);
+    gm_status status = load(&m, fuzz_ctx(), &file, err);
     FUZZ_CHECK((status == GM_OK) == (m != NULL));
     return m;
 }

@@ -1,7 +1,7 @@
 /* replay.c -- runs a fuzz target without libFuzzer: over each file of a folder, and over what a fixed mutator makes of it: every
  * truncation, every byte and every number changed to what hurts, pieces doubled, dropped and moved. The same inputs on every machine. Each
  * input ends where a page ends that nobody may read past, so that reading too far is found without a sanitizer too.
- * Usage: fuzz_<format> FOLDER [RANDOM_INPUTS] */
+ * Usage: fuzz_<format> FOLDER [RANDOM_INPUTS [PLACES]]: more bytes than PLACES (4096) of a file are not all changed, but samples of them */
 #define _GNU_SOURCE
 #include "base.h"
 
@@ -13,10 +13,11 @@
 
 bool fuzz_input(const uint8_t *data, size_t size);
 
-enum { SIZE_MAX_BYTES = 1 << 16, EVERY = 4096 /* beyond, changes are samples */, FILES_MAX = 256 };
+enum { SIZE_MAX_BYTES = 1 << 16, FILES_MAX = 256 };
 
 static uint8_t *end; /* of the readable room */
 static int64_t inputs, accepted;
+static size_t places = 4096;
 
 static bool run(const uint8_t *data, size_t size) {
     if (size > SIZE_MAX_BYTES)
@@ -30,7 +31,7 @@ static bool run(const uint8_t *data, size_t size) {
 }
 
 static void run_truncations(const uint8_t *data, size_t size) {
-    for (size_t n = 0; n < size; n += n < EVERY ? 1 : 61)
+    for (size_t n = 0; n < size; n += n < places ? 1 : 61)
         run(data, n);
 }
 
@@ -38,7 +39,7 @@ static void run_changes(uint8_t *copy, size_t size, uint64_t key) {
     static const uint64_t numbers[] = {0,         1,          2,          0x7f,           0xff,       0x7fff,
                                        0xffff,    0x7fffffff, 0x80000000, 0xffffffff,     0xfffffff0, 0x3fffffffffffffff,
                                        INT64_MAX, 1ull << 63, UINT64_MAX, UINT64_MAX - 31};
-    const size_t step = 1 + size / EVERY;
+    const size_t step = 1 + size / places;
     for (size_t i = 0; i < size; i += step) {
         const uint8_t kept = copy[i], flips[] = {1, 0x20, 0x80, 0xff, kept, (uint8_t)gm_rng_u64(key, i)}; /* x ^ x: zero */
         for (int k = 0; k < GM_COUNT(flips); k++) {
@@ -112,7 +113,9 @@ int main(int argc, char **argv) {
     char *names[FILES_MAX];
     int count = 0;
     if (argc < 2)
-        return fprintf(stderr, "usage: %s FOLDER [RANDOM_INPUTS]\n", argv[0]), 2;
+        return fprintf(stderr, "usage: %s FOLDER [RANDOM_INPUTS [PLACES]]\n", argv[0]), 2;
+    if (argc > 3)
+        places = (size_t)atoll(argv[3]);
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     uint8_t *room = mmap(NULL, SIZE_MAX_BYTES + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     DIR *folder = opendir(argv[1]);
