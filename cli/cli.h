@@ -110,7 +110,7 @@ bool cli_speaks(void);
 void cli_ranks_silence(void);
 int cli_ranks_begin(const cli_command *command); /* CLI_DONE to go on */
 void cli_ranks_stand_in(void);                   /* this one speaks from now on: rank 0 was lost */
-void cli_ranks_end(void);
+int cli_ranks_end(int code);                     /* the exit code; last of all */
 
 /* Option groups of gm_data_options and gm_train_options, for lab and train. */
 extern const cli_option cli_data_options[], cli_train_options[];

@@ -93,7 +93,7 @@ static gm_status eval_quantized(eval_args *args, cli_loaded *loaded, cli_progres
     if (status != GM_OK)
         return status;
     gm_error reason = {0};
-    status = gm_quantized_mode(loaded->quantized, GM_QUANT_EXECUTED, &reason);
+    status = gm_dist_agree(cli_ranks(), gm_quantized_mode(loaded->quantized, GM_QUANT_EXECUTED, &reason), &reason);
     snprintf(beside->reason, sizeof beside->reason, "%.250s", reason.msg);
     beside->executed = status == GM_OK;
     if (status == GM_EUNSUPPORTED)

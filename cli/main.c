@@ -159,7 +159,6 @@ static int run_command(const cli_command *command, int argc, char **argv) {
     code = cli_ranks_begin(command);
     if (code == CLI_DONE && cli_parse(command, args, argc, argv, &code))
         code = command->run(command, args);
-    cli_ranks_end();
     free(args);
     return code;
 }
@@ -178,7 +177,8 @@ static int print_version(int argc, char **argv) {
 static int dispatch(int argc, char **argv) {
     const char *word = argc > 1 ? argv[1] : "";
     if (!*word) {
-        cli_manual_program(&(cli_page){.out = stderr});
+        if (cli_speaks())
+            cli_manual_program(&(cli_page){.out = stderr});
         return CLI_USAGE;
     }
     if (strcmp(word, "--version") == 0)
@@ -197,7 +197,19 @@ static bool reader_is_gone(void) {
     return poll(&out, 1, 0) == 1 && (out.revents & POLLERR);
 }
 
+/* Did all of the result reach stdout? */
+static bool result_is_out(const char *command) {
+    errno = 0;
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return true;
+    int reason = errno ? errno : EIO;
+    if (reason != EPIPE && !reader_is_gone()) /* else it has seen enough: nothing to say */
+        cli_error(command, "cannot write the result to stdout: %s", strerror(reason));
+    return false;
+}
+
 int main(int argc, char **argv) {
+    const char *command = argc > 1 ? argv[1] : "";
     line_arguments = argv;
     cli_ranks_silence();
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is a failed write, answered below, */
@@ -206,17 +218,8 @@ int main(int argc, char **argv) {
     int code = dispatch(argc, argv);
     cli_progress_end();
     if (code == CLI_DONE && json_starved) {
-        cli_error(argc > 1 ? argv[1] : "", "not enough memory for the result; free some, or use a smaller model, batch or context");
+        cli_error(command, "not enough memory for the result; free some, or use a smaller model, batch or context");
         code = CLI_FAILED;
     }
-    errno = 0;
-    bool failed = fflush(stdout) != 0 || ferror(stdout);
-    if (failed) {
-        int reason = errno ? errno : EIO;
-        if (reason == EPIPE || reader_is_gone()) /* it has seen enough: nothing to say */
-            return CLI_FAILED;
-        cli_error(argc > 1 ? argv[1] : "", "cannot write the result to stdout: %s", strerror(reason));
-        return CLI_FAILED;
-    }
-    return code;
+    return cli_ranks_end(result_is_out(command) ? code : CLI_FAILED);
 }

@@ -455,6 +455,8 @@ int gm_dist_size(const gm_dist *d);
 int gm_dist_threads(const gm_dist *d); /* a fair share of the processors, 0 for NULL: what gm_ctx_create then finds by itself */
 /* Collective: GM_OK when all say so; else every rank gets the status and the words of the first that did not ("rank 3: ..."). */
 gm_status gm_dist_agree(gm_dist *d, gm_status mine, gm_error *err);
+/* Collective: GM_OK when the n bytes are the same on all ranks; else GM_EINVAL, "`what` of rank 3 differs from rank 0's". */
+gm_status gm_dist_equal(gm_dist *d, const void *bytes, size_t n, const char *what, gm_error *err);
 
 /* ---- quantizing --------------------------------------------------------------------------------------------------------- */
 

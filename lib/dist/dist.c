@@ -164,11 +164,11 @@ gm_status gm_dist_add(gm_dist *d, gm_status mine, const double *x, double *sums,
     return gm_dist_agree(d, mine, err);
 }
 
-gm_status gm_dist_equal(gm_dist *d, uint64_t same, const char *what, gm_error *err) {
+gm_status gm_dist_equal(gm_dist *d, const void *bytes, size_t n, const char *what, gm_error *err) {
     int first;
     if (!d)
         return GM_OK;
-    GM_TRY(first_other(d, same, NULL, &first, err));
+    GM_TRY(first_other(d, gm_checksum(bytes, n), NULL, &first, err));
     return first == d->wire.size ? GM_OK : gm_fail(err, GM_EINVAL, "%s of rank %d differs from rank 0's", what, first);
 }
 

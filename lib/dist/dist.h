@@ -24,8 +24,6 @@ gm_status gm_dist_add(gm_dist *d, gm_status mine, const double *x, double *sums,
 /* From one rank to another; both wait until it is done. */
 gm_status gm_dist_send(gm_dist *d, const void *x, size_t bytes, int to, gm_error *err);
 gm_status gm_dist_receive(gm_dist *d, void *x, size_t bytes, int from, gm_error *err);
-/* Collective: GM_OK when `same` has equal bytes on all ranks; else GM_EINVAL naming the first rank that differs, and what. */
-gm_status gm_dist_equal(gm_dist *d, uint64_t same, const char *what, gm_error *err);
 
 /* ---- an alarm: what one rank says, without waiting, to all who may be far from any collective call (the lab's runs) */
 

@@ -471,26 +471,29 @@ static gm_status run_all(lab *l, gm_error *err) {
     return status;
 }
 
-/* A new folder, or this lab's, with the lock of its first rank on it. */
+/* Is every rank about to do the same? Their options are one command's, but files may differ from machine to machine. */
+static gm_status same_lab(const lab *l, const json_t *config, gm_error *err) {
+    char *text = gm_json_dump(config, JSON_COMPACT | JSON_SORT_KEYS);
+    gm_status status = gm_dist_agree(l->dist, text ? GM_OK : gm_fail_memory(err, 1 << 16), err);
+    if (status == GM_OK)
+        status = gm_dist_equal(l->dist, text, strlen(text), "the data or an option", err);
+    free(text);
+    return status;
+}
+
+/* A new folder, or this lab's, with the lock of its first rank on it; nothing is written before all ranks see that. */
 static gm_status enter_folder(lab *l, gm_lock *lock, json_t *config, gm_error *err) {
     const char *out = l->plan.options->out;
-    char *text = gm_json_dump(config, JSON_COMPACT | JSON_SORT_KEYS);
-    const uint64_t hash = text ? gm_hash(text, strlen(text), 0) : 0;
-    gm_status status = text ? GM_OK : gm_fail_memory(err, 1 << 16);
-    if (status == GM_OK && gm_dist_rank(l->dist) == 0) {
-        status = gm_dir_make(out, err);
-        if (status == GM_OK)
-            status = gm_lock_take(lock, out, err);
-        if (status == GM_OK)
-            status = check_folder(out, config, err);
-        if (status == GM_OK)
-            status = begin_folder(l, config, err);
-    }
-    status = gm_dist_agree(l->dist, status, err);
-    if (status == GM_OK)
-        status = gm_dist_equal(l->dist, hash, "the data or an option", err);
-    free(text);
-    return status == GM_OK ? gm_lab_queue_check(l->dist, out, err) : status;
+    const bool first = gm_dist_rank(l->dist) == 0;
+    GM_TRY(same_lab(l, config, err));
+    gm_status status = first ? gm_dir_make(out, err) : GM_OK;
+    if (status == GM_OK && first)
+        status = gm_lock_take(lock, out, err);
+    if (status == GM_OK && first)
+        status = check_folder(out, config, err);
+    GM_TRY(gm_dist_agree(l->dist, status, err));
+    GM_TRY(gm_lab_queue_check(l->dist, out, err));
+    return gm_dist_agree(l->dist, first ? begin_folder(l, config, err) : GM_OK, err);
 }
 
 /* Was the first rank lost? Its lock is then free, but still has its file; this rank takes it. */

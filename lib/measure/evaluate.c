@@ -1,8 +1,8 @@
 /* evaluate.c -- a model's mean loss: over validation sequences, or over a whole text in windows. */
-#include "dist.h"
-#include "model.h"
+#include "measure.h"
 
 #include <math.h>
+#include <string.h>
 
 /* What one batch, or all so far, adds up to; doubles, so that ranks can tell each other. */
 enum {
@@ -125,6 +125,13 @@ static gm_status over_windows(evaluation *e, const gm_eval_options *o, gm_error 
     return GM_OK;
 }
 
+gm_status gm_measure_same_input(const gm_model *m, const gm_data *data, gm_error *err) {
+    gm_dist *d = gm_ctx_dist(m->ctx);
+    const char *identity = gm_data_identity(data);
+    GM_TRY(gm_dist_equal(d, m->weights, (size_t)m->param_elements * sizeof *m->weights, "the model", err));
+    return gm_dist_equal(d, identity, strlen(identity), "the data", err);
+}
+
 gm_status gm_model_eval(gm_model *m, const gm_data *data, const gm_eval_options *options, gm_eval_callback callback, void *user,
                         gm_eval_result *result, gm_error *err) {
     const bool windows = options->stride > 0;
@@ -139,6 +146,7 @@ gm_status gm_model_eval(gm_model *m, const gm_data *data, const gm_eval_options 
                     .user = user};
     if (e.batch < 1 || e.T < 1 || options->stride < 0 || options->sequences < 0)
         return gm_fail(err, GM_EINVAL, "batch, sequences, stride and context must not be negative");
+    GM_TRY(gm_measure_same_input(m, data, err));
     e.x = gm_alloc((size_t)(2 * e.batch * e.T), sizeof *e.x);
     gm_status status = e.x ? GM_OK : gm_fail_memory(err, (size_t)(2 * e.batch * e.T) * sizeof *e.x);
     GM_TRY(gm_dist_agree(e.dist, status, err));

@@ -374,6 +374,7 @@ gm_status gm_measure_model(gm_model *m, const gm_data *data, const gm_measure_op
         return gm_fail(err, GM_EINVAL, "sequences, batch, context and top of a measurement cannot be negative");
     gm_measurement p = {.model = m, .data = data, .details = o.details, .asked = o.sequences};
     GM_TRY(convention_find(&p.convention, o.convention, err));
+    GM_TRY(gm_measure_same_input(m, data, err));
     p.T = GM_MIN(o.context ? o.context : m->cfg.context, gm_data_context(data));
     p.sequences = GM_MIN(o.sequences ? o.sequences : 64, gm_data_validation_count(data));
     p.batch = GM_MIN(GM_MIN(o.batch ? o.batch : 8, p.sequences), GM_MEASURE_BLOCK);

@@ -8,6 +8,9 @@
 
 #include <jansson.h>
 
+/* Collective: each rank read its own machine's files; are they the same? Otherwise numbers would be of no model. */
+gm_status gm_measure_same_input(const gm_model *m, const gm_data *data, gm_error *err);
+
 /* How published code computes "the same" metrics (DESIGN 2). */
 typedef struct gm_convention {
     const char *name;

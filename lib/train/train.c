@@ -324,6 +324,7 @@ static gm_status measure(run *r, json_t *line, gm_error *err) {
                                          "dormant_sink_mass"};
     gm_measure_options o = {.sequences = r->o.measure_sequences, .context = r->o.context};
     char *text = NULL;
+    GM_TRY(gm_sharing_verify(&r->sharing, err));
     GM_TRY(gm_measure_model(r->model, r->data, &o, &text, err));
     json_t *all = json_loads(text, 0, NULL);
     free(text);
@@ -513,10 +514,9 @@ static gm_status run_finish(run *r, const gm_train_result *result, gm_error *err
 /* Is every rank about to train the same? Their options are one command's, but files may differ from machine to machine. */
 static gm_status same_run(run *r, gm_error *err) {
     char *text = gm_json_dump(r->identity, JSON_COMPACT);
-    const uint64_t hash = text ? gm_hash(text, strlen(text), 0) : 0;
     gm_status status = gm_dist_agree(gm_ctx_dist(r->ctx), text ? GM_OK : gm_fail_memory(err, 4096), err);
     if (status == GM_OK)
-        status = gm_dist_equal(gm_ctx_dist(r->ctx), hash, "the model, the data or an option", err);
+        status = gm_dist_equal(gm_ctx_dist(r->ctx), text, strlen(text), "the model, the data or an option", err);
     free(text);
     return status;
 }

@@ -2,6 +2,7 @@
 is in tests/mpi/ (`make test-mpi`)."""
 import json
 import os
+import shutil
 import signal
 import subprocess
 
@@ -29,6 +30,7 @@ class Train(Mpi):
         self.mpi_fails(2, 3, "diverged", *diverging, "--out", self.path("o"))
         self.mpi_fails(2, 3, "diverged", *diverging, "--out", self.path("o"))
         self.mpi_fails(2, 2, "work for one", "info")
+        self.assertEqual(self.mpi(2).stderr.count("usage: ghostmax"), 1)
         self.mpi_fails(2, 1, "cannot", *TRAIN, "--out", "/proc/nowhere")
 
 
@@ -54,16 +56,57 @@ class Shared(Mpi):
         self.assertEqual(measured, alone)
         self.mpi_fails(2, 2, "measured", "measure", self.path("m"), "--data", text, "--out", self.path("measured"), "--quiet")
 
-    def test_one_machine_lacks_a_file(self):
-        """Each rank opens the model by itself; the first that fails speaks through rank 0."""
+
+class Unlike(Mpi):
+    """Ranks that were not started alike, or whose machines' files differ: one line, from rank 0, and one exit code; nobody waits for ever."""
+
+    def refused(self, code, words, first, second):
+        """Rank 0 is one command, ranks 1 and 2 another."""
+        command = [MPIRUN, "--oversubscribe", "-n", "1", *map(str, first), ":", "-n", "2", *map(str, second)]
+        done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
+        self.assertEqual((done.returncode, done.stdout, len(self.own_lines(done))), (code, "", 1), done.stderr)
+        self.assertIn(words, self.own_lines(done)[0])
+
+    def machines(self, code, words, *arguments):
+        """Rank 0 in folder a, the others in folder b, as if these were their machines' disks."""
+        self.refused(code, words, *(["-wdir", self.path(name), PROGRAM, *arguments] for name in "ab"))
+
+    def setUp(self):
+        super().setUp()
+        for name in "ab":
+            os.makedirs(self.path(name))
+
+    def test_command_lines(self):
+        evaluate = [PROGRAM, "eval", self.path("m"), "--data", "bb"]
+        self.refused(2, "the command line of rank 1 differs", evaluate, [*evaluate, "--sequences", 3])
+        self.refused(2, "the command line of rank 1 differs", evaluate, [PROGRAM, "info", *evaluate[2:]])
+
+    def test_rank_0_is_late(self):
+        """A launcher ends all when one ends with an error: nobody may before rank 0 has spoken."""
+        for command, words in (("info", "work for one"), ("inform", "unknown command")):
+            self.refused(2, words, ["sh", "-c", f"sleep 1; exec '{PROGRAM}' {command}"], [PROGRAM, command])
+
+    def test_a_model_or_data(self):
         text = self.text()
-        os.makedirs(self.path("a"))
-        self.ok("train", "--data", text, *TINY_TRAIN, "--steps", 2, "--quiet", "--out", self.path("a", "m"))
-        command = [MPIRUN, "--oversubscribe", "-n", "1", "-wdir", self.path("a"), PROGRAM, "eval", "m", "--data", text, ":", "-n", "2", "-wdir",
-                   self.folder, PROGRAM, "eval", "m", "--data", text]
-        done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=240)
-        self.assertEqual((done.returncode, done.stdout, len(self.own_lines(done))), (1, "", 1), done.stderr)
-        self.assertIn("rank 1: ", self.own_lines(done)[0])
+        for folder, seed in (("a", 1), ("b", 2)):
+            self.ok("train", "--data", text, *TINY_TRAIN, "--steps", 2, "--seed", seed, "--quiet", "--out", self.path(folder, "m"))
+        for command in ("eval", "measure"):
+            self.machines(2, "the model of rank 1 differs", command, "m", "--data", text)
+        shutil.rmtree(self.path("b", "m"))
+        self.machines(1, "rank 1: ", "eval", "m", "--data", text)
+        shutil.copytree(self.path("a", "m"), self.path("b", "m"))
+        for folder, words in (("a", 3000), ("b", 4000)):
+            os.rename(self.text(words=words), self.path(folder, "text"))
+        for command in ("eval", "measure"):
+            self.machines(2, "the data of rank 1 differs", command, "m", "--data", "text")
+
+    def test_a_lab_s_folder(self):
+        lab = ["lab", "--data", self.text(), "--variants", "softmax", "--seeds", 2, "--steps", 2, "--out", "o", *TINY]
+        self.machines(1, "rank 1: cannot write into 'o'", *lab)
+        os.makedirs(self.path("b", "o"))
+        self.machines(1, "rank 0's lock on 'o' is not seen", *lab)
+        for name in "ab":
+            self.assertEqual(os.listdir(self.path(name, "o")), [])
 
 
 class Lab(Mpi):

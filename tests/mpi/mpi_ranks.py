@@ -90,12 +90,20 @@ class Live(Mpi):
 
 
 class Lost(Mpi):
+    AT_ONCE = ["--mca", "odls_base_sigkill_timeout", "0"]  # else the others have two seconds, in which they might do the lost one's runs too
+
     def setUp(self):
         super().setUp()
         self.data = self.text()
 
     def lab(self, out, steps):
         return ["lab", "--data", self.data, "--variants", "softmax", "--seeds", 3, "--steps", steps, "--out", out, *TINY]
+
+    def assert_gone(self, ranks):
+        """When mpirun ends they are killed, and a moment later they are gone."""
+        left = lambda: [pid for pid in ranks.values() if rank_of(pid) is not None]
+        wait_until(lambda: not left(), seconds=30)
+        self.assertEqual(left(), [])
 
     def test_the_first_rank_of_a_training(self):
         """Open MPI ends the others and says why, and the same command goes on: the bits of the run that lost nobody."""
@@ -110,22 +118,25 @@ class Lost(Mpi):
             _, err = child.communicate(timeout=30)
             self.assertNotEqual(child.returncode, 0)
             self.assertRegex(err, rf"process rank {lost} .*signal 9")
-            self.assertEqual([pid for pid in ranks.values() if rank_of(pid) is not None], [])
+            self.assert_gone(ranks)
             self.mpi_ok(3, *TRAIN, *steps, "--out", out)
             self.assertEqual(read(out, "model.safetensors", mode="rb"), read(self.path("whole"), "model.safetensors", mode="rb"))
 
     def test_the_first_rank_of_a_lab(self):
         """Without recovery as above; with it another rank writes the results too."""
-        self.ok(*self.lab(self.path("one"), steps=4000))
-        for options in ([], ["--enable-recovery"]):
-            out = self.path("recovered" if options else "lost")
-            child = self.mpi_start(3, *self.lab(out, steps=4000), options=options)
+        self.ok(*self.lab(self.path("one"), steps=10000))
+        for options in (self.AT_ONCE, ["--enable-recovery"]):
+            recovers = options != self.AT_ONCE
+            out = self.path("recovered" if recovers else "lost")
+            child = self.mpi_start(3, *self.lab(out, steps=10000), options=options)
             wait_until(lambda: len(self.claims(out)) == 3 and has_state(out) or child.poll() is not None)
-            os.kill(ranks_of(child)[0], signal.SIGKILL)
+            ranks = ranks_of(child)
+            os.kill(ranks[0], signal.SIGKILL)
             _, err = child.communicate(timeout=240)
-            self.assertEqual(os.path.exists(os.path.join(out, "results.json")), bool(options))
-            self.assertEqual("rank 0 was lost" in err, bool(options), err)
-            self.mpi_ok(2, *self.lab(out, steps=4000))
+            self.assert_gone(ranks)
+            self.assertEqual(os.path.exists(os.path.join(out, "results.json")), recovers)
+            self.assertEqual("rank 0 was lost" in err, recovers, err)
+            self.mpi_ok(2, *self.lab(out, steps=10000))
             self.assertEqual(numbers(out), numbers(self.path("one")))
             self.assertFalse(os.path.exists(os.path.join(out, ".ghostmax.lock")))
 
@@ -138,19 +149,22 @@ class Lost(Mpi):
 
     def test_a_lost_rank(self):
         """Open MPI ends a job that loses a rank, and the next call goes on; with --enable-recovery the others take its runs up."""
-        self.ok(*self.lab(self.path("one"), steps=4000))
-        for options in ([], ["--enable-recovery"]):
-            out = self.path("recovered" if options else "lost")
-            child = self.mpi_start(3, *self.lab(out, steps=4000), options=options)
+        self.ok(*self.lab(self.path("one"), steps=10000))
+        for options in (self.AT_ONCE, ["--enable-recovery"]):
+            recovers = options != self.AT_ONCE
+            out = self.path("recovered" if recovers else "lost")
+            child = self.mpi_start(3, *self.lab(out, steps=10000), options=options)
             wait_until(lambda: len(self.claims(out)) == 3 and has_state(out) or child.poll() is not None)
             lost = self.claim_of_rank(out, 2)
             self.assertIsNotNone(lost, f"rank 2 had nothing to do: {self.claims(out)}")
+            ranks = ranks_of(child)
             os.kill(lost, signal.SIGKILL)
             child.communicate(timeout=240)
-            self.assertEqual(os.path.exists(os.path.join(out, "results.json")), bool(options))
-            if not options:
+            self.assert_gone(ranks)
+            self.assertEqual(os.path.exists(os.path.join(out, "results.json")), recovers)
+            if not recovers:
                 self.assertNotEqual(child.returncode, 0)
-                self.mpi_ok(2, *self.lab(out, steps=4000))
+                self.mpi_ok(2, *self.lab(out, steps=10000))
             self.assertEqual(numbers(out), numbers(self.path("one")))
 
 
