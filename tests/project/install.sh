@@ -1,6 +1,6 @@
 #!/bin/sh
 # What `make install` puts down is enough: the installed program runs; an example builds from the installed headers and libraries alone, by
-# pkg-config and by find_package, shared and static; and `make uninstall` leaves nothing.
+# pkg-config and by find_package, shared and static, and a program in C++ by both; and `make uninstall` leaves nothing.
 # Usage: install.sh SOURCE_DIR BUILD_DIR [EXTRA_FLAGS]
 set -eu
 source=$1
@@ -31,6 +31,18 @@ cmake -S "$source/tests/project/consumer" -B consumer -DSOURCE="$example" -DCMAK
 for program in consumer/with_ghostmax consumer/with_static; do
     ./$program | cmp - shared.out
 done
+
+# In C++, with nothing of C enabled in CMake (the static library's OpenMP wants it)
+if command -v g++ >/dev/null && [ -e "$libs/libghostmax.so" ]; then
+    cpp=$source/tests/project/consumer/cpp
+    g++ -std=c++11 -Wall -Wextra -Werror "$cpp/consumer.cpp" $(pkg-config --cflags --libs ghostmax) -o consumer_cpp
+    [ "$(./consumer_cpp)" = 0.00013618 ]
+    cmake -S "$cpp" -B cpp -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE_CXX_COMPILER=g++ >cpp.log 2>&1 && cmake --build cpp >>cpp.log 2>&1 || {
+        cat cpp.log
+        exit 1
+    }
+    [ "$(cpp/consumer)" = 0.00013618 ]
+fi
 
 "$prefix/bin/ghostmax" --version
 for file in man/man1/ghostmax.1 man/man1/ghostmax-lab.1 bash-completion/completions/ghostmax zsh/site-functions/_ghostmax \
