@@ -80,13 +80,16 @@ def long_lab(stage, folder, seconds, steps):
         if sorted(files)[len(files) // 2] > sorted(files)[0] + 2 or files[-1] > files[0] + 2:
             bad.append("files stay open")
     hours = points[-1][0] / 3600
-    with open(os.path.join(folder, "out/long/runs/softmax-s1/metrics.jsonl")) as f:
+    run = os.path.join(folder, "out/long/runs/softmax-s1")
+    with open(os.path.join(run, "metrics.jsonl")) as f:
         lines = f.readlines()
+    events = sum(os.path.getsize(os.path.join(run, name)) for name in os.listdir(run) if name.startswith("events."))
     with open(os.path.join(folder, "stderr")) as f:
         said = f.readlines()
     log, most = sum(map(len, lines)), 120 + hours * 360  # a line each 2% of a run and every 10 seconds
-    print(f"metrics.jsonl: {len(lines)} lines, {log / 1e3:.0f} kB, of {steps} steps; stderr: {len(said)} lines, at most {most:.0f} wanted")
-    if len(lines) > 5100 or log > 10e6 or len(said) > most:
+    print(f"metrics.jsonl: {len(lines)} lines, {log / 1e3:.0f} kB, events {events / 1e3:.0f} kB, of {steps} steps; stderr: {len(said)} lines, "
+          f"at most {most:.0f} wanted")
+    if len(lines) > 5100 or log + events > 10e6 or len(said) > most:
         bad.append("the log is large")
     return bad
 
