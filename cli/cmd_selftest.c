@@ -61,8 +61,8 @@ const cli_command cli_command_selftest = {
     .operands = "",
     .about =
         "On every kernel table that this processor has, or up to --isa: each kernel beside its plain C definition; normaliser, attention, "
-        "metrics and quantizers beside arithmetic in double; gradients beside differences; twenty training steps, and the metrics of a "
-        "model, beside known numbers; executed integers beside their simulation. Prints the worst error of each and what is allowed; exit "
+        "metrics and quantizers beside arithmetic in double; gradients beside differences; twenty training steps, and the metrics of two "
+        "models, beside known numbers; executed integers beside their simulation. Prints the worst error of each and what is allowed; exit "
         "1 when one is wrong. `make test` checks far more.",
     .example = "ghostmax selftest",
     .size = sizeof(cli_common),

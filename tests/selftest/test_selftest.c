@@ -139,7 +139,7 @@ static void finds_faults(void **state) {
         bad.slot = function;             \
         expect(&bad, checks, &wrong);    \
     } while (0)
-    FAULT(f32_norm_row_fwd, sink_twice, "normaliser rows; metrics of a model; ");
+    FAULT(f32_norm_row_fwd, sink_twice, "normaliser rows; metrics of models; ");
     FAULT(f32_lanes_bwd, lanes_weak, "attention gradients, by differences; ");
     FAULT(f32_moments, moments_of_float, "metrics: moments, kurtosis, norms; ");
     FAULT(f32_quantize_simulate, grid_away, "quantizer grids: values that differ; ");
