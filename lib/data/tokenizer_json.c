@@ -58,7 +58,7 @@ static gm_status add_replacement(gm_subwords *s, const char *text, const char *w
     }
     return growth <= GROWTH_MAX
                ? GM_OK
-               : gm_fail(err, GM_EUNSUPPORTED, "its normalizers make %.3g bytes of one; here it is %d at most", growth, GROWTH_MAX);
+               : gm_fail(err, GM_EUNSUPPORTED, "its normalizers make %g bytes of one; here it is %d at most", growth, GROWTH_MAX);
 }
 
 static gm_status read_normalizer(gm_subwords *s, const json_t *j, int depth, gm_error *err) {
