@@ -108,9 +108,10 @@ bool cli_stop_asked(void);
 gm_dist *cli_ranks(void); /* NULL: alone */
 bool cli_speaks(void);
 void cli_ranks_silence(void);
-int cli_ranks_begin(const cli_command *command); /* CLI_DONE to go on */
-void cli_ranks_stand_in(void);                   /* this one speaks from now on: rank 0 was lost */
-int cli_ranks_end(int code);                     /* the exit code; last of all */
+int cli_ranks_begin(const char *command);       /* all join, also those who will be refused. CLI_DONE to go on */
+bool cli_ranks_may(const cli_command *command); /* else it has said why not (CLI_USAGE) */
+void cli_ranks_stand_in(void);                  /* this one speaks from now on: rank 0 was lost */
+int cli_ranks_end(int code);                    /* the exit code; last of all */
 
 /* Option groups of gm_data_options and gm_train_options, for lab and train. */
 extern const cli_option cli_data_options[], cli_train_options[];

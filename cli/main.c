@@ -150,14 +150,13 @@ int cli_fail_command(const char *name) {
 }
 
 static int run_command(const cli_command *command, int argc, char **argv) {
-    int code;
+    int code = CLI_USAGE;
     void *args = calloc(1, command->size);
     if (!args) {
         cli_error(command->name, "out of memory");
         return CLI_FAILED;
     }
-    code = cli_ranks_begin(command);
-    if (code == CLI_DONE && cli_parse(command, args, argc, argv, &code))
+    if (cli_ranks_may(command) && cli_parse(command, args, argc, argv, &code))
         code = command->run(command, args);
     free(args);
     return code;
@@ -176,16 +175,19 @@ static int print_version(int argc, char **argv) {
 
 static int dispatch(int argc, char **argv) {
     const char *word = argc > 1 ? argv[1] : "";
-    if (!*word) {
-        if (cli_speaks())
-            cli_manual_program(&(cli_page){.out = stderr});
-        return CLI_USAGE;
-    }
     if (strcmp(word, "--version") == 0)
         return print_version(argc - 2, argv + 2);
     if (strcmp(word, "-h") == 0 || strcmp(word, "--help") == 0) {
         cli_manual_program(&(cli_page){.out = stdout});
         return CLI_DONE;
+    }
+    int code = cli_ranks_begin(word);
+    if (code != CLI_DONE)
+        return code;
+    if (!*word) {
+        if (cli_speaks())
+            cli_manual_program(&(cli_page){.out = stderr});
+        return CLI_USAGE;
     }
     const cli_command *command = cli_command_named(word);
     return command ? run_command(command, argc - 2, argv + 2) : cli_fail_command(word);

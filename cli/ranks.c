@@ -22,34 +22,31 @@ void cli_ranks_silence(void) {
         _exit(CLI_FAILED); /* a result that stands there P times is none */
 }
 
-/* Those who will be refused join too, so that all leave together. */
-static int join(const cli_command *command) {
+int cli_ranks_begin(const char *command) {
     gm_error err = {.offset = -1};
     char line[2048] = "";
+    if (gm_dist_launched().size == 1)
+        return CLI_DONE;
     cli_catch_stop(); /* before MPI's threads */
     cli_command_line(line, sizeof line);
     gm_status status = gm_dist_begin(&ranks, &err);
     joined = status != GM_EUNSUPPORTED;
     if (status == GM_OK) /* else one might wait for ever for what another does not do */
         status = gm_dist_equal(ranks, line, strlen(line), "the command line", &err);
-    return status == GM_OK ? CLI_DONE : cli_fail(command, &err);
+    if (status != GM_OK)
+        cli_error(command, "%s", err.msg);
+    return status == GM_OK ? CLI_DONE : status == GM_EINVAL ? CLI_USAGE : CLI_FAILED;
 }
 
-int cli_ranks_begin(const cli_command *command) {
-    const gm_launched launched = gm_dist_launched();
-    if (launched.size == 1)
-        return CLI_DONE;
-    int code = join(command);
-    if (code != CLI_DONE)
-        return code;
-    if (!command->shared)
+bool cli_ranks_may(const cli_command *command) {
+    if (ranks && !command->shared)
         cli_error(command->name, "%d processes were started, and it is work for one; train, lab, measure and eval share theirs",
-                  launched.size);
-    else if (launched.survive && !command->queued)
+                  gm_dist_size(ranks));
+    else if (ranks && gm_dist_launched().survive && !command->queued)
         cli_error(command->name, "without a lost rank the others would wait for ever; --enable-recovery is for lab, leave it out here");
     else
-        return CLI_DONE;
-    return CLI_USAGE;
+        return true;
+    return false;
 }
 
 void cli_ranks_stand_in(void) {

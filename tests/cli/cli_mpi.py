@@ -79,7 +79,8 @@ class Unlike(Mpi):
     def test_command_lines(self):
         evaluate = [PROGRAM, "eval", self.path("m"), "--data", "bb"]
         self.refused(2, "the command line of rank 1 differs", evaluate, [*evaluate, "--sequences", 3])
-        self.refused(2, "the command line of rank 1 differs", evaluate, [PROGRAM, "info", *evaluate[2:]])
+        for command in ("info", "evil"):
+            self.refused(2, "the command line of rank 1 differs", evaluate, [PROGRAM, command, *evaluate[2:]])
 
     def test_rank_0_is_late(self):
         """A launcher ends all when one ends with an error: nobody may before rank 0 has spoken."""
