@@ -84,12 +84,13 @@ soak: build ## a lab of HOURS (default 1): memory and open files flat, logs smal
 
 # Sanitizers use the plain C matrix product: no uninstrumented library in the way. Left out are the scripts about packages, headers, symbols,
 # format and other compilers, to which a sanitizer adds nothing, and those of MPI, which is such a library: `make test` has them.
+# A report's exit code (99) is none of the program's own, so that no test takes one for a refusal.
 NOT_SANITIZED = project_|_aarch64|_one_symbol|cli_mpi
 asan: ## every test of what runs, under the address sanitizer
-	@$(MAKE) checked NAME=asan FLAGS="-DGM_SANITIZE=address" SKIP="$(NOT_SANITIZED)"
+	@ASAN_OPTIONS=exitcode=99 $(MAKE) checked NAME=asan FLAGS="-DGM_SANITIZE=address" SKIP="$(NOT_SANITIZED)"
 
 ubsan: ## the same under the undefined-behaviour sanitizer
-	@$(MAKE) checked NAME=ubsan FLAGS="-DGM_SANITIZE=undefined" SKIP="$(NOT_SANITIZED)"
+	@UBSAN_OPTIONS=exitcode=99:print_stacktrace=1 $(MAKE) checked NAME=ubsan FLAGS="-DGM_SANITIZE=undefined" SKIP="$(NOT_SANITIZED)"
 
 # libomp's tool (libarcher) tells the sanitizer what OpenMP's own locks order; the libraries that are not ours are not looked into.
 tsan: ## the tests under the thread sanitizer, on two threads (clang)

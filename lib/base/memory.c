@@ -18,14 +18,14 @@ typedef struct origin {
 
 static atomic_llong alloc_count;
 
-/* A sanitizer watches the heap only. gcc has names for them, clang features. */
+/* A sanitizer watches the heap only, and a block there to its last byte. gcc has names for them, clang features. */
 #ifndef __has_feature
 #define __has_feature(name) 0
 #endif
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-static const bool use_maps = false;
+enum { WATCHED = 1 };
 #else
-static const bool use_maps = true;
+enum { WATCHED = 0 };
 #endif
 
 static uint8_t *map_large(size_t bytes, origin *from) {
@@ -45,15 +45,14 @@ void *gm_alloc(size_t n, size_t size) {
     size_t bytes;
     if (__builtin_mul_overflow(n, size, &bytes) || bytes > SIZE_MAX / 2)
         return NULL;
-    bytes = (bytes + LINE - 1) / LINE * LINE + LINE;
+    bytes = LINE + (WATCHED ? bytes : (bytes + LINE - 1) / LINE * LINE);
     origin from = {0};
-    uint8_t *p;
-    if (use_maps && bytes >= LARGE) {
+    uint8_t *p = NULL;
+    if (!WATCHED && bytes >= LARGE) {
         p = map_large(bytes, &from);
-    } else {
-        p = from.start = aligned_alloc(LINE, bytes);
-        if (p)
-            memset(p, 0, bytes);
+    } else if (posix_memalign(&from.start, LINE, bytes) == 0) {
+        p = from.start;
+        memset(p, 0, bytes);
     }
     atomic_fetch_add(&alloc_count, 1);
     if (!p)

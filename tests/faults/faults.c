@@ -143,7 +143,7 @@ static _Thread_local bool parsing;
 void *__real_malloc(size_t n);
 void *__real_calloc(size_t n, size_t size);
 void *__real_realloc(void *p, size_t n);
-void *__real_aligned_alloc(size_t alignment, size_t n);
+int __real_posix_memalign(void **p, size_t alignment, size_t n);
 char *__real_strdup(const char *text);
 char *__real_strndup(const char *text, size_t n);
 
@@ -165,10 +165,10 @@ void *__wrap_realloc(void *p, size_t n) {
     return __real_realloc(p, n);
 }
 
-void *__wrap_aligned_alloc(size_t alignment, size_t n);
-void *__wrap_aligned_alloc(size_t alignment, size_t n) {
-    FAILS_MEMORY(NULL);
-    return __real_aligned_alloc(alignment, n);
+int __wrap_posix_memalign(void **p, size_t alignment, size_t n);
+int __wrap_posix_memalign(void **p, size_t alignment, size_t n) {
+    FAILS_MEMORY(ENOMEM);
+    return __real_posix_memalign(p, alignment, n);
 }
 
 char *__wrap_strdup(const char *text);
