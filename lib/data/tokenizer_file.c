@@ -311,8 +311,6 @@ static gm_status read_config(gm_tokenizer *t, const char *folder, gm_error *err)
         if (id >= 0)
             *(i ? &t->eos : &t->bos) = id;
     }
-    if (t->bos >= 0)
-        t->classes[t->bos] = GM_CLASS_BOS;
     json_decref(root);
     return GM_OK;
 }

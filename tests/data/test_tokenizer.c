@@ -280,6 +280,30 @@ static void bos_behind_the_vocabulary(void **state) {
     gm_tokenizer_free(t);
 }
 
+/* Far behind it, read with its folder: there is no entry of the vocabulary to mark as BOS. */
+static void bos_far_behind_the_vocabulary(void **state) {
+    (void)state;
+    char folder[] = "/tmp/gm-tokenizer-XXXXXX", path[64], json[256];
+    gm_tokenizer *t;
+    gm_error err = {0};
+    const int32_t bos = GM_VOCAB_MAX - 1;
+    int n = snprintf(json, sizeof json,
+                     "{\"type\":\"ghostmax.tokenizer\",\"version\":1,\"kind\":\"chars\",\"lower\":false,\"unk\":0,\"bos\":%d,"
+                     "\"vocab\":[\"<unk>\",\"<bos>\",\"a\"]}",
+                     bos);
+    assert_non_null(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/tokenizer.json", folder);
+    FILE *f = fopen(path, "w");
+    assert_true(f && fwrite(json, 1, (size_t)n, f) == (size_t)n && fclose(f) == 0);
+    if (gm_tokenizer_load(&t, folder, &err) != GM_OK)
+        fail_msg("%s", err.msg);
+    assert_int_equal(gm_tokenizer_bos(t), bos);
+    assert_int_equal(gm_tokenizer_class(t, bos), GM_CLASS_BOS);
+    gm_tokenizer_free(t);
+    unlink(path);
+    rmdir(folder);
+}
+
 static void bad_files_are_refused(void **state) {
     (void)state;
     static const struct {
@@ -351,10 +375,18 @@ static void one_word_of_megabytes(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(bytes_round_trip),      cmocka_unit_test(chars_round_trip),        cmocka_unit_test(words_are_cut),
-        cmocka_unit_test(words_are_ranked),      cmocka_unit_test(words_have_classes),      cmocka_unit_test(long_words_are_cut),
-        cmocka_unit_test(files_round_trip),      cmocka_unit_test(invalid_text_is_refused), cmocka_unit_test(bos_behind_the_vocabulary),
-        cmocka_unit_test(bad_files_are_refused), cmocka_unit_test(one_word_of_megabytes),
+        cmocka_unit_test(bytes_round_trip),
+        cmocka_unit_test(chars_round_trip),
+        cmocka_unit_test(words_are_cut),
+        cmocka_unit_test(words_are_ranked),
+        cmocka_unit_test(words_have_classes),
+        cmocka_unit_test(long_words_are_cut),
+        cmocka_unit_test(files_round_trip),
+        cmocka_unit_test(invalid_text_is_refused),
+        cmocka_unit_test(bos_behind_the_vocabulary),
+        cmocka_unit_test(bos_far_behind_the_vocabulary),
+        cmocka_unit_test(bad_files_are_refused),
+        cmocka_unit_test(one_word_of_megabytes),
     };
     return cmocka_run_group_tests_name("tokenizer", tests, NULL, NULL);
 }
