@@ -286,6 +286,19 @@ grows = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 100}
 write("tokenizer_json/bad_growth.json", tokenizer_json(small, normalizer={"type": "Sequence", "normalizers": [grows, grows]}))
 write("tokenizer_json/bad_regex.json", tokenizer_json(small, pre_tokenizer=dict(split, pattern={"Regex": "(("})))
 
+# ---- a tokenizer's folder: tokenizer_config.json, a zero byte, tokenizer.json
+
+
+def tokenizer_folder(config, tokenizer):
+    return json.dumps(config).encode() + b"\0" + tokenizer
+
+
+marked = tokenizer_json(bpe(["a", "b", "ab"], ["a b"]), [(3, "<s>", {}), (4, "</s>", {})])
+ours = {"type": "ghostmax.tokenizer", "version": 1, "kind": "chars", "lower": False, "unk": 0, "bos": 70000, "vocab": ["<unk>", "<bos>", "a"]}
+write("tokenizer_folder/marked.bin", tokenizer_folder({"bos_token": "<s>", "eos_token": {"content": "</s>"}}, marked))
+write("tokenizer_folder/zero.bin", tokenizer_folder({"bos_token": "<bos>"}, json.dumps(ours).encode()))
+write("tokenizer_folder/bad_tokenizer.bin", tokenizer_folder({"bos_token": "<s>"}, marked[:-1]))
+
 visible = [*range(0x21, 0x7f), *range(0xa1, 0xad), *range(0xae, 0x100)]
 alphabet = [chr(c) for c in visible] + [chr(0x100 + i) for i in range(256 - len(visible))]
 
