@@ -271,11 +271,13 @@ static const json_t *measured_of(const drawing *d, int label) {
     return NULL;
 }
 
-/* `field` of the block outputs by layer; returns how many layers there are. */
+/* `field` of the block outputs by layer, NaN where the measurement has none; returns how many layers there are. */
 static int by_layer(const json_t *measured, const char *field, double *values, int capacity) {
     const json_t *tensors = json_object_get(measured, "tensors"), *layer;
     size_t i;
     int count = 0;
+    for (int l = 0; l < capacity; l++)
+        values[l] = NAN;
     json_array_foreach(json_object_get(tensors, "layer"), i, layer) {
         const char *site = json_string_value(json_array_get(json_object_get(tensors, "site"), i));
         const json_t *value = json_array_get(json_object_get(tensors, field), i);

@@ -82,8 +82,10 @@ static double bytes_of(const gm_safetensors *s, const cut *c) {
             continue;
         if (is_drawn(site))
             sum += (double)c->tokens * (double)t->shape[1];
-        else if (strcmp(site, "weights") == 0)
-            sum += (double)(t->shape[0] / t->shape[1]) * (double)c->tokens * (double)(c->tokens + 3) / 2; /* and the null mass */
+        else if (strcmp(site, "weights") == 0) {
+            const int64_t heads = t->shape[0] / t->shape[1];
+            sum += (double)heads * (double)c->tokens * (double)(c->tokens + 3) / 2; /* and the null mass */
+        }
     }
     return sum * 4 / 3;
 }
