@@ -36,7 +36,7 @@ test-tensorboard: build ## event files in the real TensorBoard, which is install
 	@tools/setup.sh --optional interop
 	@tools/run_interop.sh . $(BUILD) tensorboard
 
-test-mpi: build ## ranks that stop, are lost, or have a network between them: half a minute; `make test` has the rest
+test-mpi: build ## ranks that stop, are lost, or have a network between them: minutes; `make test` has the rest
 	@python3 -B tests/mpi/mpi_ranks.py . $(BUILD)
 
 table: build ## the longer recorded run of README's table
@@ -73,7 +73,7 @@ FAULTS ?= 100000
 test-crash: build ## kill -9 of everything that writes, 100 times at random moments and once in every place that writes (minutes)
 	@python3 -B tests/crash/crash.py $(BUILD)
 
-test-faults: ## every place that allocates or calls the system fails once, under the address sanitizer (half an hour)
+test-faults: ## every place that allocates or calls the system fails once, under the address sanitizer (a quarter of an hour)
 	@tools/setup.sh build test
 	@$(CONFIGURE) -B build-asan -DGM_SANITIZE=address
 	@cmake --build build-asan -j $(JOBS) --target ghostmax-faults

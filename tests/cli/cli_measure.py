@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 
-from program import PROGRAM, TINY_TRAIN, Case, main, read, read_json, tree
+from program import PROGRAM, TINY_TRAIN, Case, main, read, read_json, tree, with_file_limit
 
 HEADINGS = ("NORMS AND KURTOSIS", "BY LAYER", "DISTRIBUTION", "ATTENTION", "TOKEN CLASSES", "BY POSITION", "FEATURE DIMENSIONS",
             "MASSIVE ACTIVATIONS", "LARGEST ACTIVATIONS", "WEIGHTS")
@@ -72,7 +72,13 @@ class Measure(Case):
         self.measure(model, "--data", data, "--sequences", 4, "--brief", "--out", out, "--force")  # no table of the old measurement is left
         self.assertFalse(os.path.exists(os.path.join(out, "largest.csv")))
         self.fails(1, [data], "measure", model, "--data", data, "--out", data)
-        before = tree(out)  # what cannot be replaced stays
+
+    @with_file_limit
+    def test_what_cannot_be_replaced_stays(self):
+        model, data = self.model()
+        out = self.path("measured")
+        self.measure(model, "--data", data, "--sequences", 4, "--out", out)
+        before = tree(out)
         small = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (16384, 16384))
         self.fails(1, ["File too large"], "measure", model, "--data", data, "--quiet", "--threads", 1, "--out", out, "--force", preexec_fn=small)
         self.assertEqual(tree(out), before)
