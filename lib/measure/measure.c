@@ -30,21 +30,6 @@ static const struct {
                    {GM_SITE_ATTN_IN, false}, {GM_SITE_ATTN_OUT, true}, {GM_SITE_RESIDUAL1, false}, {GM_SITE_NORM2, true},
                    {GM_SITE_FFN_ACT, false}, {GM_SITE_FFN_OUT, true},  {GM_SITE_BLOCK, true}};
 
-static int64_t site_width(const gm_model_config *c, gm_site site) {
-    switch (site) {
-    case GM_SITE_Q:
-    case GM_SITE_ATTN_IN:
-        return c->heads * c->head_dim;
-    case GM_SITE_K:
-    case GM_SITE_V:
-        return c->kv_heads * c->head_dim;
-    case GM_SITE_FFN_ACT:
-        return c->ffn;
-    default:
-        return c->width;
-    }
-}
-
 static void tensors_list(gm_measurement *p) {
     int n = 0;
     if (p->details)
@@ -203,7 +188,7 @@ static gm_status tensors_begin(gm_measurement *p, gm_error *err) {
         if (!p->details)
             continue;
         GM_TRY(gm_position_stats_init(&t->positions, p->T, err));
-        GM_TRY(gm_dim_stats_init(&t->dims, site_width(c, t->site), err));
+        GM_TRY(gm_dim_stats_init(&t->dims, gm_site_width(c, t->site), err));
     }
     return GM_OK;
 }

@@ -292,6 +292,23 @@ const gm_model_config *gm_model_config_of(const gm_model *m) {
     return &m->cfg;
 }
 
+int64_t gm_site_width(const gm_model_config *c, gm_site site) {
+    switch (site) {
+    case GM_SITE_Q:
+    case GM_SITE_ATTN_IN:
+        return c->heads * c->head_dim;
+    case GM_SITE_K:
+    case GM_SITE_V:
+    case GM_SITE_CACHE_K:
+    case GM_SITE_CACHE_V:
+        return c->kv_heads * c->head_dim;
+    case GM_SITE_FFN_ACT:
+        return c->ffn;
+    default:
+        return c->width;
+    }
+}
+
 const char *gm_site_name(gm_site site) {
     static const char *const names[GM_SITE_COUNT] = {
         [GM_SITE_EMBED] = "embed",

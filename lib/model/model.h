@@ -78,7 +78,8 @@ typedef enum gm_site {
     /* final norm output              */ GM_SITE_NORM_FINAL,
     GM_SITE_COUNT
 } gm_site;
-const char *gm_site_name(gm_site site); /* "attn_out" ... as in results and reports */
+const char *gm_site_name(gm_site site);                        /* "attn_out" ... as in results and reports */
+int64_t gm_site_width(const gm_model_config *c, gm_site site); /* channels of one token there */
 
 typedef struct gm_tap_view {
     gm_site site;

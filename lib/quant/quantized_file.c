@@ -402,29 +402,11 @@ static gm_status read_matrix(gm_quantized *q, gm_quant_matrix *x, const char *na
     return x->outliers ? read_outliers(q, x, s, err) : GM_OK;
 }
 
-/* How many channels a site has. */
-static int64_t site_cols(const gm_model_config *c, gm_site site) {
-    switch (site) {
-    case GM_SITE_Q:
-    case GM_SITE_ATTN_IN:
-        return c->heads * c->head_dim;
-    case GM_SITE_K:
-    case GM_SITE_V:
-    case GM_SITE_CACHE_K:
-    case GM_SITE_CACHE_V:
-        return c->kv_heads * c->head_dim;
-    case GM_SITE_FFN_ACT:
-        return c->ffn;
-    default:
-        return c->width;
-    }
-}
-
 static gm_status read_range(gm_quant_plan *plan, gm_site site, int layer, const gm_safetensors *s, gm_error *err) {
     gm_observer *o = gm_quant_plan_observer(plan, site, layer);
     char name[NAME];
     const gm_tensor *t;
-    const int64_t channels = o->channels ? site_cols(&plan->model->cfg, site) : 0, n = channels ? channels : 1;
+    const int64_t channels = o->channels ? gm_site_width(&plan->model->cfg, site) : 0, n = channels ? channels : 1;
     site_name(name, site, layer);
     GM_TRY(want(&t, s, name, "F32", 2, channels, err));
     o->batches = 1;
