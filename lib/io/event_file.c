@@ -9,6 +9,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -272,7 +273,7 @@ static gm_status cut(const char *path, int64_t keep_step, gm_error *err) {
     return status;
 }
 
-/* Cuts or removes our older files; *newest becomes the largest time among them. */
+/* Cuts or removes our older files in the folder; *newest becomes the largest time among them. */
 static gm_status settle_older(const char *folder, int64_t keep_step, int64_t *newest, gm_error *err) {
     DIR *dir = opendir(folder);
     if (!dir)
@@ -280,13 +281,15 @@ static gm_status settle_older(const char *folder, int64_t keep_step, int64_t *ne
     gm_status status = GM_OK;
     for (struct dirent *entry; status == GM_OK && (entry = readdir(dir));) {
         char path[1024];
+        struct stat info;
         int64_t made = time_of(entry->d_name);
         if (made < 0)
             continue;
         *newest = GM_MAX(*newest, made);
         status = gm_path_join(path, sizeof path, folder, entry->d_name, err);
+        /* A link leads to another run's file, which keeps its steps; what begins a session says from where ours hold. */
         if (status == GM_OK && keep_step >= 0)
-            status = cut(path, keep_step, err);
+            status = lstat(path, &info) == 0 && S_ISLNK(info.st_mode) ? GM_OK : cut(path, keep_step, err);
         else if (status == GM_OK && unlink(path) != 0)
             status = gm_fail_errno(err, "cannot remove '%s'", path);
     }

@@ -90,27 +90,24 @@ static void format_spread(char *dst, size_t size, double mean, double std) {
 
 /* ---- blocks ------------------------------------------------------------------------------------------------------------------------ */
 
-static int best_row(json_t *rows, const gm_metric *metric) {
-    int best = -1, finite = 0;
-    double best_value = 0;
-    bool differ = false;
+/* The best mean of a column, which every row that has it shares; NaN: there is nothing to compare, or all have it. */
+static double best_mean(json_t *rows, const gm_metric *metric) {
+    double least = INFINITY, most = -INFINITY;
     size_t i;
     const json_t *row;
     json_array_foreach(rows, i, row) {
         double mean = field(json_object_get(row, metric->name), "mean");
         if (isnan(mean))
             continue;
-        differ |= finite++ > 0 && mean != best_value;
-        if (best < 0 || (metric->better < 0 ? mean < best_value : mean > best_value)) {
-            best = (int)i;
-            best_value = mean;
-        }
+        least = fmin(least, mean);
+        most = fmax(most, mean);
     }
-    return metric->better && differ ? best : -1;
+    return !metric->better || least >= most ? NAN : metric->better < 0 ? least : most;
 }
 
 static void add_metric(grid *g, json_t *rows, const gm_metric *metric) {
-    int c = g->columns++, best = best_row(rows, metric);
+    int c = g->columns++;
+    const double best = best_mean(rows, metric);
     size_t i;
     const json_t *row;
     snprintf(g->cell[0][c], CELL, "%s", metric->title);
@@ -122,7 +119,7 @@ static void add_metric(grid *g, json_t *rows, const gm_metric *metric) {
             format_count(text, sizeof text, mean);
         else
             format_spread(text, sizeof text, mean, field(s, "std"));
-        snprintf(g->cell[i + 1][c], CELL, (int)i == best ? "**%s**" : "%s", text);
+        snprintf(g->cell[i + 1][c], CELL, mean == best ? "**%s**" : "%s", text);
     }
 }
 

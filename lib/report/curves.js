@@ -20,7 +20,7 @@ function trainingChart(parent, group, index, field, title, note) {
   const lines = group.runs.map(run => ({ run, points: pointsOf(run, field) })).filter(l => l.points.some(p => finite(p.y)));
   if (!lines.length || (field === "null_mass" && lines.every(l => l.points.every(p => !p.y)))) return;
   figure(parent, {
-    key: `train-${index}-${field}`, title, note, height: 210,
+    key: `train-${index}-${field}`, title, note, height: 210, variants: () => lines.map(l => l.run.variant),
     table: () => ({
       columns: ["model", "variant", "seed", "step", "tokens", field],
       rows: d3.merge(lines.map(l => l.points.map(p => [l.run.model, l.run.variant, l.run.seed, p.step, p.x, p.y]))),
@@ -132,7 +132,7 @@ function stripChart(parent, group, index, metric, paired) {
 // series: [{name, variant, points: [{x, y, low, high}], dashed}]; ticks: [[x, text]] or null for a log axis.
 function placesChart(parent, spec) {
   figure(parent, {
-    key: spec.key, title: spec.title, note: spec.note, height: 230, className: spec.className,
+    key: spec.key, title: spec.title, note: spec.note, height: 230, className: spec.className, variants: () => spec.series().map(s => s.variant),
     table: () => {
       const series = spec.series();
       return { columns: [spec.what, "series", "mean", "low", "high"], rows: d3.merge(series.map(s => s.points.map(p => [spec.text ? spec.text(p.x) : p.x, s.name, p.y, p.low, p.high]))) };
@@ -277,6 +277,7 @@ function costLayersChart(parent, group, index, model) {
 function dotRows(parent, spec) {
   figure(parent, {
     key: spec.key, title: spec.title, note: spec.note, className: spec.className, height: () => 30 + 22 * Math.max(1, spec.rows().length),
+    variants: () => d3.merge(spec.rows().map(r => r.dots.map(d => d.variant))),
     table: () => ({ columns: [spec.what, "variant", spec.measure], rows: d3.merge((spec.allRows || spec.rows)().map(r => r.dots.map(d => [r.name, d.variant, d.value]))) }),
     draw(svg, w, h) {
       const rows = spec.rows(), c = ink(), left = Math.min(w * 0.45, 14 + 6.4 * (d3.max(rows, r => r.name.length) || 0)), bottom = 6 + 22 * rows.length;
@@ -326,6 +327,8 @@ function classesChart(parent, group, index, model) {
     const share = any ? any.measure.token_class_tokens[name] : NaN;
     return { name, dots, note: finite(share) ? show(100 * share) + " % of tokens" : "" };
   }).filter(r => r.dots.length);
-  if (rows.length)
+  if (!rows.length)
+    add(parent, "p", "No FFN output of these models lies past six deviations: there is no outlier whose token could be named.", "soft");
+  else
     dotRows(parent, { key: `classes-${index}-${model}`, what: "class", measure: "ratio", title: "Which tokens carry the outliers", note: "share of the FFN outputs' outliers (past six deviations) over share of tokens; 1: their fair share", log: true, rows: () => rows });
 }

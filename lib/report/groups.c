@@ -4,6 +4,8 @@
 #include "gather.h"
 #include "rows.h"
 
+#include "ghostmax_model.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,6 +13,8 @@
 static const char *const recipe[] = {
     "data",  "steps", "batch", "context",      "accumulate", "lr",      "lr_min", "warmup",         "schedule",       "beta1",
     "beta2", "eps",   "clip",  "weight_decay", "from",       "dropout", "ramp",   "from_attention", "eval_sequences", "decay_norm_gains"};
+static const char *const schedules[] = {
+    [GM_SCHEDULE_CONSTANT] = "constant", [GM_SCHEDULE_COSINE] = "cosine", [GM_SCHEDULE_LINEAR] = "linear"};
 static const char *const ignored[] = {"attention", "seed", "eval_every", "log_every", "measure_every", "measure_sequences"};
 
 static bool is_among(const char *name, const char *const *list, int count) {
@@ -34,6 +38,10 @@ static void split_identity(const json_t *run, json_t **config, json_t **shape) {
         else if (!is_among(name, ignored, GM_COUNT(ignored)))
             json_object_set(*shape, name, value);
     }
+    value = json_object_get(*config, "schedule");
+    const json_int_t schedule = json_is_integer(value) ? json_integer_value(value) : -1;
+    if (schedule >= 0 && schedule < GM_COUNT(schedules))
+        json_object_set_new(*config, "schedule", json_string(schedules[schedule]));
 }
 
 /* "lr 0.003 and 0.005, steps 350 and 500": the fields in which two objects differ. */

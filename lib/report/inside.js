@@ -128,6 +128,7 @@ function drawHeat(svg, b, v, max) {
   axisX(svg, x, b, { label: "hidden dimension", ticks: 6 });
   const axis = d3.axisLeft(y).ticks(5).tickSizeOuter(0);
   styleAxis(svg.append("g").attr("transform", `translate(${b.left},0)`).call(axis));
+  label(svg, b.left - 8, b.bottom + 16, "token", "end");
   label(svg, 6, b.top + 2, "token").attr("transform", `rotate(-90 10 ${b.top + 30}) translate(-20 ${12})`);
   return {
     place: (t, d) => [x(d), y(t)],

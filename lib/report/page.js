@@ -7,13 +7,17 @@ function groupTitle(data, group) {
   return (group.kind === "audit" ? "Audits" : models.slice(0, 3).join(", ") + (models.length > 3 ? " …" : "")) + " on " + source.replace(/.*\//, "");
 }
 
+function seedsText(group) {
+  const seeds = Array.from(new Set(group.runs.map(r => r.seed).filter(finite))).sort((a, b) => a - b);
+  return seeds.length === 1 ? `seed ${seeds[0]}` : `${seeds.length} seeds (${seeds.length > 6 ? seeds[0] + " to " + seeds[seeds.length - 1] : seeds.join(", ")})`;
+}
+
 function groupSubtitle(group) {
   const c = group.config;
   if (group.kind === "audit") return `${c.sequences} sequences of ${c.context} tokens, ${c.bos ? "with" : "without"} BOS, ${plural(group.runs.length, "model")}`;
-  const seeds = Array.from(new Set(group.runs.map(r => r.seed).filter(finite))).sort((a, b) => a - b);
   const tokens = c.steps * c.batch * c.context;
   return `${c.steps} steps of ${c.batch} × ${c.context} tokens${finite(tokens) ? ` (${countText(tokens)})` : ""}, lr ${c.lr}, ` +
-    (seeds.length > 1 ? `${seeds.length} seeds` : `seed ${seeds[0]}`) + `, ${plural(groupVariants(group).length, "variant")}`;
+    `${seedsText(group)}, ${plural(groupVariants(group).length, "variant")}`;
 }
 
 // ---- the legend: one for the whole page ---------------------------------------------------------------------------------------------------
@@ -31,6 +35,7 @@ function drawLegend(parent, names) {
       paint.style.background = dash(name) ? `repeating-linear-gradient(90deg, ${color(name)} 0 5px, transparent 5px 8px)` : color(name);
     };
     add(chip, "span", name);
+    chip.title = name;
     chip.addEventListener("click", event => {
       if (event.altKey || event.shiftKey) { // only this one, or all again
         const alone = names.every(n => n === name ? shown(n) : !shown(n));

@@ -112,21 +112,17 @@ static bool has_metric(const json_t *rows, const char *name) {
     return false;
 }
 
-/* The row with the best mean, -1: none, or there is nothing to compare. */
-static int best_row(const json_t *rows, const char *name, double better) {
+/* The best mean of a column, which every row that has it shares; NaN: there is nothing to compare, or all have it. */
+static double best_mean(const json_t *rows, const char *name, double better) {
+    double least = INFINITY, most = -INFINITY;
     const json_t *row;
     size_t i;
-    int best = -1, finite = 0;
-    double at = 0;
     json_array_foreach(rows, i, row) {
         double mean = gm_gather_number(json_object_get(row, name), "mean");
-        finite += isfinite(mean);
-        if (isfinite(mean) && better != 0 && (best < 0 || (mean - at) * better > 0)) {
-            best = (int)i;
-            at = mean;
-        }
+        least = fmin(least, mean);
+        most = fmax(most, mean);
     }
-    return finite > 1 ? best : -1;
+    return better == 0 || !(least < most) ? NAN : better < 0 ? least : most;
 }
 
 static int column_width(const drawing *d, const json_t *rows, const json_t *metric) {
@@ -167,7 +163,8 @@ static void put_column_block(const drawing *d, const json_t *rows, const json_t 
         gm_chart_color(d->out, d->style, -1);
         for (int m = 0; m < count; m++) {
             const char *name = gm_gather_text(metrics[m], "name");
-            bool best = best_row(rows, name, gm_gather_number(metrics[m], "better")) == (int)i;
+            const double best_of = best_mean(rows, name, gm_gather_number(metrics[m], "better"));
+            const bool best = gm_gather_number(json_object_get(row, name), "mean") == best_of;
             char cell[CELL_MOST];
             add_spread(cell, json_object_get(row, name), d->style);
             gm_text_add(d->out, "  %*s", widths[m] - width_of(cell) - 1, "");

@@ -19,6 +19,14 @@ function bestOf(rows, metric) {
   return metric.better < 0 ? Math.min(...means) : Math.max(...means);
 }
 
+// Two digits, as table.md has them.
+const costText = x => (x < 0 ? "" : "+") + minus(x.toFixed(Math.min(6, decimals(Math.abs(x), 2))));
+
+// A table's names of columns; a star behind those of words.
+function drawHead(parent, names) {
+  names.forEach(name => add(parent, "th", name.replace("*", ""), name.endsWith("*") ? "word" : ""));
+}
+
 // costliest: a last column with the tensor that costs most when it alone is quantized.
 function drawTable(parent, key, caption, rows, metrics, costliest) {
   const used = metrics.filter(m => rows.some(r => r[m.name] && finite(r[m.name].mean)));
@@ -50,7 +58,7 @@ function drawTable(parent, key, caption, rows, metrics, costliest) {
     }
     if (costliest) {
       const td = add(tr, "td", row.costliest ? row.costliest.tensor + " " : "–", "word");
-      if (row.costliest) add(td, "small", "+" + spreadText(row.costliest.loss_increase)[0]);
+      if (row.costliest) add(td, "small", costText(row.costliest.loss_increase.mean));
     }
   }
 }
@@ -70,10 +78,10 @@ function drawLargest(parent, group, pair) {
     node.textContent = "";
     const sides = ["a", "b"].map(pair.run).filter((r, i, all) => r && all.indexOf(r) === i && r.measure && (r.measure.largest || []).length);
     if (!sides.length) return;
-    const table = add(node, "table", undefined, "numbers words");
+    const table = add(node, "table", undefined, "numbers");
     add(table, "caption", "The largest activations, and where they stand in the text");
     const head = add(add(table, "thead"), "tr"), body = add(table, "tbody");
-    ["run", "value", "tensor", "dim", "position", "in the text"].forEach(t => add(head, "th", t));
+    drawHead(head, ["run*", "value", "tensor*", "dim", "position", "in the text*"]);
     sides.forEach(run => run.measure.largest.slice(0, 5).forEach(v => {
       const tr = add(body, "tr"), name = add(tr, "td");
       add(name, "span", "", "swatch").style.background = color(run.variant);
@@ -94,6 +102,12 @@ function drawLargest(parent, group, pair) {
 
 // ---- what was run ----------------------------------------------------------------------------------------------------------------------
 
+// "gpt2-nano: 3 layers, 3 heads, width 48, ffn 192, vocab 2000"
+function shapeText(entry) {
+  const s = entry.shape || {};
+  return finite(s.layers) ? `${entry.model}: ${plural(s.layers, "layer")}, ${plural(s.heads, "head")}, width ${s.width}, ffn ${s.ffn}, vocab ${s.vocab}` : "";
+}
+
 function drawSources(parent, data) {
   add(parent, "h2", "What was run").id = "run";
   const list = add(parent, "dl", undefined, "sources");
@@ -107,12 +121,13 @@ function drawSources(parent, data) {
   });
   data.groups.forEach((group, index) => {
     const config = add(parent, "p", undefined, "soft config");
-    config.textContent = (data.groups.length > 1 ? `Group ${index + 1}: ` : "") + Object.entries(group.config).map(([k, v]) => `${k} ${v}`).join(" · ");
+    const facts = Object.entries(group.config).map(([k, v]) => `${k} ${v}`).concat(group.kind === "audit" ? [] : seedsText(group), group.models.map(shapeText).filter(Boolean));
+    config.textContent = (data.groups.length > 1 ? `Group ${index + 1}: ` : "") + facts.join(" · ");
   });
   const details = add(parent, "details"), runs = d3Merge(data.groups.map((g, i) => g.runs.map(r => [g, i, r])));
   add(details, "summary", plural(runs.length, "run"));
-  const table = add(add(details, "div", undefined, "scroll"), "table", undefined, "numbers words"), head = add(add(table, "thead"), "tr"), body = add(table, "tbody");
-  ["run", "model", "state", "step", "time", "folder", "missing"].forEach(t => add(head, "th", t));
+  const table = add(add(details, "div", undefined, "scroll"), "table", undefined, "numbers"), head = add(add(table, "thead"), "tr"), body = add(table, "tbody");
+  drawHead(head, ["run*", "model*", "state*", "step", "time", "folder*", "missing*"]);
   runs.forEach(([group, , r]) => {
     const tr = add(body, "tr"), name = add(tr, "td");
     add(name, "span", "", "swatch").style.background = color(r.variant);

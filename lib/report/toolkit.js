@@ -186,10 +186,24 @@ function csvOf(table) {
   return [table.columns].concat(table.rows).map(row => row.map(field).join(",")).join("\n") + "\n";
 }
 
-function svgOf(svg) {
-  const copy = svg.cloneNode(true);
+// The picture alone, with what stands around it on the page: its title, and the names of its colours.
+function svgOf(svg, title, variants) {
+  const copy = svg.cloneNode(true), [, , w, h] = svg.getAttribute("viewBox").split(" ").map(Number), c = ink();
+  let x = 4, y = -14;
+  const names = variants.map(name => {
+    const width = 24 + 6.6 * name.length;
+    if (x > 4 && x + width > w) [x, y] = [4, y - 18];
+    x += width;
+    return [name, x - width, y];
+  });
+  const top = (variants.length ? -y + 8 : 0) + 28, head = d3.select(copy).attr("viewBox", `0 ${-top} ${w} ${h + top}`).attr("height", h + top).append("g");
+  label(head, 4, -top + 18, title, "start", c.text).attr("font-size", 13).attr("font-weight", 600);
+  names.forEach(([name, left, base]) => {
+    head.append("line").attr("x1", left).attr("x2", left + 14).attr("y1", base - 4).attr("y2", base - 4).attr("stroke", color(name)).attr("stroke-width", 4).attr("stroke-dasharray", dash(name));
+    label(head, left + 18, base, name, "start", c.text);
+  });
   copy.setAttribute("xmlns", d3.namespaces.svg);
-  copy.style.background = ink().ground;
+  copy.style.background = c.ground;
   copy.setAttribute("font-family", "system-ui, DejaVu Sans, sans-serif");
   return new XMLSerializer().serializeToString(copy);
 }
@@ -213,7 +227,7 @@ function drawData(parent, table) {
 let figures = []; // of the present rendering
 
 // spec: key (its name in tests and files), title, note, height (a number or a function of the width), draw(svg, width, height), table():
-// {columns, rows}. Returns the figure's node; its update() draws it again.
+// {columns, rows}, variants() where it has lines or dots of several. Returns the figure's node; its update() draws it again.
 function figure(parent, spec) {
   const node = add(parent, "figure", undefined, spec.className), caption = add(node, "figcaption");
   node.dataset.chart = spec.key;
@@ -233,7 +247,8 @@ function figure(parent, spec) {
     fill();
   });
   button("CSV", "download the numbers", () => save(spec.key + ".csv", "text/csv", csvOf(spec.table())));
-  button("SVG", "download the picture", () => save(spec.key + ".svg", "image/svg+xml", svgOf(plot.querySelector("svg"))));
+  button("SVG", "download the picture", () => save(spec.key + ".svg", "image/svg+xml",
+    svgOf(plot.querySelector("svg"), words(spec.title), spec.variants ? Array.from(new Set(spec.variants())).filter(shown) : [])));
 
   function fill() {
     const is = state.open.has(spec.key);
@@ -281,7 +296,12 @@ function axisX(svg, scale, box, options) {
   if (o.values) axis.tickValues(o.values);
   else axis.ticks(o.ticks || Math.max(2, Math.floor((box.right - box.left) / 80)), o.format);
   if (o.text) axis.tickFormat(o.text);
-  styleAxis(svg.append("g").attr("transform", `translate(0,${box.bottom})`).call(axis));
+  const g = svg.append("g").attr("transform", `translate(0,${box.bottom})`).call(axis), room = Number(svg.attr("width"));
+  styleAxis(g);
+  g.selectAll(".tick").each(function () { // a number at the edge stays whole
+    const text = this.querySelector("text"), at = Number(/translate\(([^,)]+)/.exec(this.getAttribute("transform"))[1]), half = text.getComputedTextLength() / 2;
+    text.setAttribute("x", at + half > room ? room - at - half : at < half ? half - at : 0);
+  });
   if (o.label) label(svg, box.right, box.bottom + 30, o.label, "end");
 }
 
@@ -292,6 +312,9 @@ function axisY(svg, scale, box, options) {
   if (o.text) axis.tickFormat(o.text);
   const g = svg.append("g").attr("transform", `translate(${box.left},0)`).call(axis);
   styleAxis(g);
+  const texts = g.selectAll(".tick text");
+  if (texts.nodes().some(t => t.getComputedTextLength() > box.left - 4)) // 0.00002 in a narrow margin
+    texts.text(x => x === 0 ? "0" : minus(Number(x.toPrecision(3)).toExponential()));
   g.select(".domain").remove();
   g.selectAll(".tick line").attr("stroke", ink().faint);
 }

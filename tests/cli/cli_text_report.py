@@ -2,7 +2,7 @@
 import json
 import re
 
-from program import TINY, TINY_TRAIN, Case, main, read_json
+from program import TINY, TINY_TRAIN, Case, main, read_json, write_record
 
 
 class TextReport(Case):
@@ -28,6 +28,17 @@ class TextReport(Case):
         self.assertTrue(self.draw(lab, LC_ALL="C").isascii())
         self.assertIn("\x1b[34m", self.on_terminal("report", "--text", lab, columns=70))
         self.assertNotIn("\x1b", self.on_terminal("report", "--text", lab, env={"NO_COLOR": "1"}))
+
+    def test_the_best_is_shared(self):
+        """All that have a column's best mean are marked, none where all have it."""
+        lab = self.lab("softmax,softmax1,sink", steps=4, seeds=1)
+        for variant, rate in (("softmax", 7), ("softmax1", 0), ("sink", 0)):
+            folder = self.path("lab", "runs", variant + "-s1")
+            write_record({**read_json(folder, "measure.json"), "sink_rate": rate, "max_kurtosis": 3}, folder, "measure.json")
+        shown = self.draw(lab, 200)
+        heads, *rows = re.search(r"(?m)^ .*max kurtosis.*sink rate.*\n(.+\n){3}", shown)[0].splitlines()
+        ends = [heads.index(title) + len(title) for title in ("max kurtosis", "sink rate %")]
+        self.assertEqual([[row[:end].split()[-1] for end in ends] for row in rows], [["3", "7"], ["3", "0*"], ["3", "0*"]])
 
     def fits(self, folder, *widths):
         for columns in widths:

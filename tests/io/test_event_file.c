@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <math.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static char folder[] = "/tmp/ghostmax-events-XXXXXX";
@@ -222,6 +223,32 @@ static void resuming_shows_each_step_once(void **state) {
     assert_int_equal(names_of(names), 2);
 }
 
+/* A folder of links to another run's files: that run keeps all its steps, whether this one goes on or begins anew. */
+static void a_linked_file_is_left_whole(void **state) {
+    (void)state;
+    char shown[512], theirs[1024], link[1024];
+    gm_event_file f;
+    struct stat before, after;
+    CHECK_OK(gm_event_file_open(&f, folder, -1, err));
+    write_curve(&f, 1, 6, 1);
+    gm_event_file_close(&f);
+    snprintf(theirs, sizeof theirs, "%s.theirs", folder);
+    assert_int_equal(rename(f.path, theirs), 0);
+    snprintf(link, sizeof link, "%s", f.path);
+    assert_int_equal(symlink(theirs, link), 0);
+    assert_int_equal(stat(theirs, &before), 0);
+    for (int keep = 4; keep >= -1; keep -= 5) {
+        CHECK_OK(gm_event_file_open(&f, folder, keep, err));
+        gm_event_file_close(&f);
+        assert_int_equal(stat(theirs, &after), 0);
+        assert_true(after.st_size == before.st_size && after.st_mtim.tv_nsec == before.st_mtim.tv_nsec);
+        assert_int_equal(gm_path_exists(link), keep >= 0);
+        curve(shown, sizeof shown, "loss");
+        assert_string_equal(shown, keep >= 0 ? "1:1 2:2 3:3 4:4 5:5 6:6 start@5 " : "");
+    }
+    unlink(theirs);
+}
+
 static void damage_is_named_and_nothing_touched(void **state) {
     (void)state;
     gm_event_file f, again;
@@ -264,6 +291,7 @@ int main(void) {
         cmocka_unit_test_teardown(values_are_read_again, clear),
         cmocka_unit_test(histograms_hold_their_values),
         cmocka_unit_test_teardown(resuming_shows_each_step_once, clear),
+        cmocka_unit_test_teardown(a_linked_file_is_left_whole, clear),
         cmocka_unit_test_teardown(damage_is_named_and_nothing_touched, clear),
     };
     return cmocka_run_group_tests(tests, begin, end);

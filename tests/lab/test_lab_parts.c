@@ -221,10 +221,36 @@ static void test_quantized_in_another_way(void **state) {
     assert_int_equal(system(command), 0);
 }
 
+/* All that have a column's best mean are marked, none where all have it. */
+static void test_the_best_is_shared(void **state) {
+    (void)state;
+    gm_metrics metrics;
+    gm_text table = {0};
+    json_t *rows = json_array(), *results = json_pack("{s:o, s:{s:s, s:i, s:i, s:i, s:i, s:f}}", "rows", rows, "config", "source",
+                                                      "text.txt", "seed", 1, "steps", 1, "batch", 1, "context", 1, "lr", 1.0);
+    for (int i = 0; i < 3; i++)
+        json_array_append_new(rows, json_pack("{s:s, s:s, s:i, s:i, s:{s:f}, s:{s:f}}", "model", "m", "variant", "v", "params", 1, "seeds",
+                                              1, "sink_rate", "mean", i ? 0.0 : 7.0, "max_kurtosis", "mean", 3.0));
+    gm_metrics_of(&metrics, NULL);
+    gm_lab_table(&table, results, &metrics);
+    assert_false(table.failed);
+    int marked = 0;
+    for (const char *p = table.data; (p = strstr(p, "**")); p += strlen("**0**"), marked++)
+        assert_memory_equal(p, "**0**", strlen("**0**"));
+    assert_int_equal(marked, 2);
+    gm_text_free(&table);
+    json_decref(results);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_spread),        cmocka_unit_test(test_interval), cmocka_unit_test(test_store),
-        cmocka_unit_test(test_variants_list), cmocka_unit_test(test_override), cmocka_unit_test(test_quantized_in_another_way),
+        cmocka_unit_test(test_spread),
+        cmocka_unit_test(test_interval),
+        cmocka_unit_test(test_store),
+        cmocka_unit_test(test_variants_list),
+        cmocka_unit_test(test_override),
+        cmocka_unit_test(test_quantized_in_another_way),
+        cmocka_unit_test(test_the_best_is_shared),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -127,6 +127,14 @@ class Browser(unittest.TestCase):
         self.assertGreater(len(content), 20000)
         return metrics
 
+    def cut_labels(self):
+        """What reaches over its picture's edge, where it would be cut off."""
+        return self.js("""const cut = [];
+            document.querySelectorAll('figure').forEach(f => f.querySelectorAll('svg text').forEach(t => {
+                const b = t.getBoundingClientRect(), s = t.ownerSVGElement.getBoundingClientRect();
+                if (b.width && (b.left < s.left - 1 || b.right > s.right + 1)) cut.push(f.dataset.chart + ': ' + t.textContent);
+            })); return cut""")
+
     def press(self, selector):
         self.js("arguments[0].click()", self.driver.find_element(By.CSS_SELECTOR, selector))
 
@@ -163,6 +171,7 @@ class Browser(unittest.TestCase):
             d.groups[0].runs.forEach(r => { r.measure.token_class_ratio = ratio; }); render(d)""")
         self.assertEqual(self.count("classes-0-gpt2-nano"), 5 * len(VARIANTS))
         self.assertEqual(self.count("positions-0-gpt2-nano"), len(VARIANTS))
+        self.assertEqual(self.cut_labels(), [])
         self.shot("lab")
 
     def test_table(self):
@@ -182,7 +191,7 @@ class Browser(unittest.TestCase):
 
     def test_what_was_run(self):
         text = self.js("document.querySelectorAll('details').forEach(d => d.open = true); return document.querySelector('footer').innerText")
-        for words in ("ghostmax lab --data stories", "lr", "seed", self.data["sources"][0]["machine"]["isa"], self.data["sources"][0]["time"][:10],
+        for words in ("ghostmax lab --data stories", "lr", "3 seeds (1, 2, 3)", "schedule constant", f"gpt2-nano: {LAYERS} layers, {HEADS} heads, width {WIDTH}", self.data["sources"][0]["machine"]["isa"], self.data["sources"][0]["time"][:10],
                       "softmax-s1", "finished"):
             self.assertIn(words, text)
 
@@ -274,6 +283,8 @@ class Browser(unittest.TestCase):
         with open(wanted[1]) as f:
             svg = f.read()
         self.assertTrue(svg.startswith("<svg") and "var(--" not in svg and svg.count("<path") > 9, svg[:200])
+        for words in ("Validation loss", *VARIANTS):  # the page's title and legend are not there to read
+            self.assertIn(f">{words}</text>", svg)
 
     # ---- light, dark, small, on paper
 
@@ -292,6 +303,7 @@ class Browser(unittest.TestCase):
         self.open(self.page)
         time.sleep(0.3)
         self.assertLessEqual(self.js("return document.documentElement.scrollWidth"), 390)
+        self.assertEqual(self.cut_labels(), [])
         self.shot("phone")
 
     def test_print(self):
