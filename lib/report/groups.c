@@ -74,15 +74,30 @@ static json_t *find_group(json_t *groups, const char *kind, const json_t *config
     return NULL;
 }
 
+/* The first group of a kind, of any where kind is NULL. */
+static json_t *first_group(json_t *groups, const char *kind) {
+    json_t *group;
+    size_t i;
+    json_array_foreach(groups, i, group) {
+        if (!kind || strcmp(gm_gather_text(group, "kind"), kind) == 0)
+            return group;
+    }
+    return NULL;
+}
+
 static json_t *begin_group(json_t *groups, const char *kind, json_t *config) {
     json_t *group = json_pack("{s:s, s:O, s:[], s:[], s:{}}", "kind", kind, "config", config, "runs", "models", "shapes");
-    json_t *first = json_array_get(groups, 0);
-    if (first) { /* why it is not with the first */
-        gm_text text = {0};
-        if (strcmp(gm_gather_text(first, "kind"), kind) != 0)
-            gm_text_add(&text, "audits of finished models have no seeds, trained runs have");
-        else
-            list_differences(&text, json_object_get(first, "config"), config);
+    json_t *first = first_group(groups, NULL), *alike = first_group(groups, kind);
+    if (first) { /* why it is not with the first, nor with the first of its kind */
+        gm_text text = {0}, differences = {0};
+        if (first != alike)
+            gm_text_add(&text, "audits of finished models have no seeds, trained runs have%s", alike ? "; nor with those before it: " : "");
+        if (alike) {
+            list_differences(&differences, json_object_get(alike, "config"), config);
+            gm_text_add(&text, "%s", differences.data ? differences.data : "");
+            text.failed |= differences.failed;
+            gm_text_free(&differences);
+        }
         json_object_set_new(group, "apart", gm_json_from_text(&text));
     }
     json_array_append_new(groups, group);

@@ -241,8 +241,8 @@ function render(data) {
   const bar = add(page, "div", undefined, "bar");
   add(bar, "span", "ghostmax", "brand");
   drawLegend(bar, names);
-  const live = add(bar, "span", "live", "live");
-  live.hidden = !location.protocol.startsWith("http");
+  add(bar, "span", undefined, "live");
+  showLive();
   if (data.notes.length) {
     const notes = add(page, "ul", undefined, "notes");
     data.notes.forEach(n => add(notes, "li", n));
@@ -256,12 +256,23 @@ function render(data) {
   window.scrollTo(0, top);
 }
 
+let connected = true;
+function showLive() {
+  const live = document.querySelector(".live");
+  live.hidden = !location.protocol.startsWith("http");
+  live.textContent = connected ? "live" : "not connected: the run has ended or is stopped";
+  live.classList.toggle("lost", !connected);
+}
+
 // Served by `--live`, the page asks for newer numbers; opened from disk it never touches the network.
 function follow(text) {
-  fetch("data.json", { cache: "no-store" }).then(answer => answer.ok ? answer.text() : text).catch(() => text).then(newer => {
+  const again = (newer, there) => {
+    connected = there;
     if (newer !== text) render(JSON.parse(newer));
-    setTimeout(() => follow(newer), 2000);
-  });
+    else showLive();
+    setTimeout(() => follow(newer), there ? 2000 : 10000);
+  };
+  fetch("data.json", { cache: "no-store" }).then(answer => answer.ok ? answer.text() : text).then(newer => again(newer, true), () => again(text, false));
 }
 
 let resized = 0, width = document.documentElement.clientWidth;

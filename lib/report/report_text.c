@@ -208,6 +208,47 @@ static void put_table(const drawing *d) {
         put_column_block(d, rows, columns, widths, count, label_width(first, used, room));
 }
 
+/* ---- differences to softmax -------------------------------------------------------------------------------------------------------
+ */
+
+static double paired_of(const json_t *row, const char *metric, const char *field) {
+    return gm_gather_number(json_object_get(json_object_get(row, "paired"), metric), field);
+}
+
+/* A metric a line: each variant minus softmax, with the interval; * where that excludes 0. */
+static void put_differences(const drawing *d) {
+    const json_t *metrics = json_object_get(d->group, "metrics"), *metric, *rows = json_object_get(d->group, "rows"), *row;
+    const int most = d->style->width < 48 ? 6 : NUMBER_MOST, first = GM_MIN(widest_label(d), d->style->width - 3 * most - 9);
+    bool begun = false;
+    size_t i, k;
+    json_array_foreach(metrics, i, metric) {
+        const char *name = gm_gather_text(metric, "name");
+        bool titled = false;
+        json_array_foreach(rows, k, row) {
+            const double low = paired_of(row, name, "low"), high = paired_of(row, name, "high");
+            char label[LABEL_MOST], numbers[3][16];
+            if (!isfinite(low) || !isfinite(high))
+                continue;
+            if (!begun)
+                heading(d, "Minus softmax", ", seed by seed, and the 95% interval; * where it excludes 0");
+            if (!titled)
+                gm_text_add(d->out, "%s\n", gm_gather_text(metric, "title"));
+            begun = titled = true;
+            label_of(label, d, row);
+            gm_chart_number(numbers[0], paired_of(row, name, "difference"), most);
+            gm_chart_number(numbers[1], low, most);
+            gm_chart_number(numbers[2], high, most);
+            gm_text_add(d->out, "  ");
+            gm_chart_color(d->out, d->style, series_of(d, row));
+            put_cut(d, label, first);
+            gm_chart_color(d->out, d->style, -1);
+            gm_text_add(d->out, "%*s%s [%s, %s]\n", most + 1, numbers[0], low > 0 || high < 0 ? "*" : " ", numbers[1], numbers[2]);
+        }
+    }
+    if (begun)
+        gm_text_add(d->out, "\n");
+}
+
 /* ---- curves ---------------------------------------------------------------------------------------------------------------------------
  */
 
@@ -268,13 +309,20 @@ static const json_t *measured_of(const drawing *d, int label) {
     return NULL;
 }
 
-/* `field` of the block outputs by layer, NaN where the measurement has none; returns how many layers there are. */
-static int by_layer(const json_t *measured, const char *field, double *values, int capacity) {
-    const json_t *tensors = json_object_get(measured, "tensors"), *layer;
+/* Numbers of a label by place, NaN where there is none; returns how many places there are. */
+typedef int places(const drawing *d, int label, const char *field, double *values, int capacity);
+
+static void clear_places(double *values, int capacity) {
+    for (int i = 0; i < capacity; i++)
+        values[i] = NAN;
+}
+
+/* `field` of the block outputs by layer. */
+static int measured_by_layer(const drawing *d, int label, const char *field, double *values, int capacity) {
+    const json_t *tensors = json_object_get(measured_of(d, label), "tensors"), *layer;
     size_t i;
     int count = 0;
-    for (int l = 0; l < capacity; l++)
-        values[l] = NAN;
+    clear_places(values, capacity);
     json_array_foreach(json_object_get(tensors, "layer"), i, layer) {
         const char *site = json_string_value(json_array_get(json_object_get(tensors, "site"), i));
         const json_t *value = json_array_get(json_object_get(tensors, field), i);
@@ -287,27 +335,72 @@ static int by_layer(const json_t *measured, const char *field, double *values, i
     return count;
 }
 
-static void put_layers(const drawing *d, const char *field, const char *title) {
+/* What each tensor of a layer costs when it alone is quantized, added up; mean over the runs that have it. */
+static int costs_by_layer(const drawing *d, int label, const char *field, double *values, int capacity) {
+    const json_t *run;
+    size_t i;
+    int count = 0, runs = 0;
+    clear_places(values, capacity);
+    json_array_foreach(runs_of(d), i, run) {
+        json_t *costs = json_object_get(run, field), *cost;
+        const char *tensor;
+        if (series_of(d, run) != label || json_object_size(costs) == 0)
+            continue;
+        runs++;
+        json_object_foreach(costs, tensor, cost) {
+            int layer;
+            if (sscanf(tensor, "blocks.%4d.", &layer) != 1 || layer < 0 || layer >= capacity || !json_is_number(cost))
+                continue;
+            values[layer] = (isnan(values[layer]) ? 0 : values[layer]) + json_number_value(cost);
+            count = GM_MAX(count, layer + 1);
+        }
+    }
+    for (int l = 0; l < count; l++)
+        values[l] /= runs;
+    return count;
+}
+
+static const char *const class_fields[] = {"bos", "whitespace", "punctuation", "words", "digits", "other"};
+static const char *const class_names[] = {"BOS", "space", "punct.", "words", "digits", "other"};
+
+/* A class' share of the outliers over its share of the tokens. */
+static int outliers_by_class(const drawing *d, int label, const char *field, double *values, int capacity) {
+    const json_t *ratios = json_object_get(measured_of(d, label), field);
+    bool any = false;
+    clear_places(values, capacity);
+    for (int i = 0; i < GM_COUNT(class_fields); i++) {
+        values[i] = gm_gather_number(ratios, class_fields[i]);
+        any |= isfinite(values[i]);
+    }
+    return any ? GM_COUNT(class_fields) : 0;
+}
+
+/* A line per label, a column per place, shaded against the largest. names: of the places; NULL: their numbers. */
+static void put_places(const drawing *d, const char *title, const char *about, places *of, const char *field, const char *const *names) {
     enum { LAYERS = 256, CELL = 10 };
     double largest = 0, values[LAYERS];
-    int layers = 0, first = GM_MIN(GM_MAX(widest_label(d), 8), d->style->width / 2);
+    int all = 0, first = GM_MIN(GM_MAX(widest_label(d), 8), d->style->width / 2);
     for (int s = 0; s < d->label_count; s++) {
-        int n = by_layer(measured_of(d, s), field, values, LAYERS);
-        layers = GM_MAX(layers, n);
+        int n = of(d, s, field, values, LAYERS);
+        all = GM_MAX(all, n);
         for (int l = 0; l < n; l++)
             largest = values[l] > largest ? values[l] : largest;
     }
     int at_once = GM_MAX((d->style->width - first) / CELL, 1);
-    if (layers)
-        heading(d, title, ", by block; shaded against the largest; first measured seed");
-    for (int from = 0; from < layers; from += at_once) {
-        int to = GM_MIN(from + at_once, layers);
+    if (all)
+        heading(d, title, about);
+    for (int from = 0; from < all; from += at_once) {
+        int to = GM_MIN(from + at_once, all);
         put_cut(d, "", first);
-        for (int l = from; l < to; l++)
-            gm_text_add(d->out, "%*d", CELL, l);
+        for (int l = from; l < to; l++) {
+            if (names)
+                gm_text_add(d->out, "%*s", CELL, names[l]);
+            else
+                gm_text_add(d->out, "%*d", CELL, l);
+        }
         gm_text_add(d->out, "\n");
         for (int s = 0; s < d->label_count; s++) {
-            int n = by_layer(measured_of(d, s), field, values, LAYERS);
+            int n = of(d, s, field, values, LAYERS);
             if (n == 0)
                 continue;
             gm_chart_color(d->out, d->style, s);
@@ -317,7 +410,7 @@ static void put_layers(const drawing *d, const char *field, const char *title) {
                 char number[16];
                 int width = gm_chart_number(number, values[l], CELL - 4);
                 gm_text_add(d->out, "%*s", CELL - 3 - width, "");
-                gm_chart_cell(d->out, d->style, values[l] / largest);
+                gm_chart_cell(d->out, d->style, isnan(values[l]) || largest <= 0 ? 0 : values[l] / largest);
                 gm_text_add(d->out, " %s", number);
             }
             gm_text_add(d->out, "\n");
@@ -461,6 +554,41 @@ static void put_bits(const drawing *d) {
     gm_text_add(d->out, "\n");
 }
 
+/* ---- several sizes --------------------------------------------------------------------------------------------------------------------
+ */
+
+/* The metrics that may grow with size, a bar for each model and variant. */
+static void put_sizes(const drawing *d) {
+    const json_t *metrics = json_object_get(d->group, "metrics"), *metric, *rows = json_object_get(d->group, "rows"), *row;
+    const int first = GM_MIN(widest_label(d), d->style->width / 2), room = d->style->width - first - NUMBER_MOST - 4;
+    size_t i, k;
+    json_array_foreach(metrics, i, metric) {
+        const char *name = gm_gather_text(metric, "name");
+        double greatest = 0;
+        if (json_array_size(json_object_get(d->group, "models")) < 2 || !json_is_true(json_object_get(metric, "by_size")))
+            continue;
+        json_array_foreach(rows, k, row) {
+            greatest = fmax(greatest, mean_of(row, name));
+        }
+        heading(d, gm_gather_text(metric, "title"), " by size; bars begin at 0");
+        json_array_foreach(rows, k, row) {
+            char label[LABEL_MOST], number[16];
+            label_of(label, d, row);
+            gm_chart_number(number, mean_of(row, name), NUMBER_MOST);
+            gm_chart_color(d->out, d->style, series_of(d, row));
+            put_cut(d, label, first);
+            gm_chart_color(d->out, d->style, -1);
+            gm_text_add(d->out, "  %*s", NUMBER_MOST, number);
+            if (greatest > 0 && room >= BITS_BAR_LEAST && mean_of(row, name) > 0) {
+                gm_text_add(d->out, " ");
+                gm_chart_bar(d->out, d->style, mean_of(row, name) / greatest, room, series_of(d, row));
+            }
+            gm_text_add(d->out, "\n");
+        }
+        gm_text_add(d->out, "\n");
+    }
+}
+
 /* ---- the whole ------------------------------------------------------------------------------------------------------------------------
  */
 
@@ -498,14 +626,23 @@ static void put_group(drawing *d) {
     gm_text_add(d->out, "\n");
     put_table(d);
     put_lines(d, json_object_get(d->group, "verdict"), "- ");
+    put_differences(d);
     put_curves(d, "loss", "Training loss");
     put_curves(d, "val_loss", "Validation loss");
     put_curves(d, "max_inf_norm", "Max inf norm while training");
     put_curves(d, "avg_kurtosis", "Average kurtosis while training");
-    put_layers(d, "inf_norm", "Inf norm");
-    put_layers(d, "kurtosis", "Kurtosis");
+    put_curves(d, "sink_rate", "Sink rate while training, %");
+    put_curves(d, "null_mass", "Mass to nothing while training");
+    put_curves(d, "grad_norm", "Gradient norm");
+    put_places(d, "Inf norm", ", by block; shaded against the largest; first measured seed", measured_by_layer, "inf_norm", NULL);
+    put_places(d, "Kurtosis", ", by block; shaded against the largest; first measured seed", measured_by_layer, "kurtosis", NULL);
     put_sinks(d);
+    put_places(d, "Outliers", ", by token: share of those past six deviations over share of tokens; first measured seed", outliers_by_class,
+               "token_class_ratio", class_names);
     put_bits(d);
+    put_places(d, "Loss added", " by each tensor alone in 8 bits, summed by block; shaded against the largest; mean over seeds",
+               costs_by_layer, "costs", NULL);
+    put_sizes(d);
     if (d->left_out)
         gm_text_add(d->out, "%d more runs are in the table only: a chart shows %d variants.\n", d->left_out, GM_CHART_SERIES);
 }

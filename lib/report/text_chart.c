@@ -85,7 +85,7 @@ int gm_chart_number(char dst[16], double x, int most) {
     do
         width = snprintf(dst, 16, "%.*g", digits, x);
     while (width > most && --digits > 0);
-    return width;
+    return width > most ? snprintf(dst, 16, "%.0e", x) : width; /* -0.0001 */
 }
 
 /* ---- lines */
@@ -93,7 +93,7 @@ int gm_chart_number(char dst[16], double x, int most) {
 typedef struct plot {
     int columns, rows, per_x, per_y; /* cells; dots in a cell */
     double x0, x1, y0, y1;
-    bool log, braille;
+    bool log, zero, braille;
     uint8_t *dots;   /* [rows, columns]: braille's eight */
     int *series;     /* [rows, columns]: whose, -1: none */
     uint8_t *shared; /* [rows, columns]: of several */
@@ -121,6 +121,7 @@ static void find_limits(plot *p, const gm_chart_line *lines, int count) {
             greatest = fmax(greatest, lines[i].y[k]);
         }
     }
+    p->zero = least == 0 && greatest == 0;
     p->log = least > 0 && greatest > 30 * least;
     p->y0 = scaled(p, least);
     p->y1 = scaled(p, greatest);
@@ -253,12 +254,12 @@ void gm_chart_lines(gm_text *out, const gm_text_style *style, const char *title,
     const size_t cells = (size_t)(p.columns * p.rows);
     find_limits(&p, lines, count);
     gm_text heading = {0};
-    gm_text_add(&heading, "%s%s", title, !isfinite(p.x0) ? ": no finite number" : p.log ? ", logarithmic" : "");
+    gm_text_add(&heading, "%s%s", title, !isfinite(p.x0) ? ": no finite number" : p.zero ? ": 0 throughout" : p.log ? ", logarithmic" : "");
     gm_chart_bold(out, style, true);
     gm_chart_wrap(out, style, heading.data ? heading.data : "", 2);
     gm_chart_bold(out, style, false);
     gm_text_free(&heading);
-    if (!isfinite(p.x0)) {
+    if (!isfinite(p.x0) || p.zero) {
         gm_text_add(out, "\n");
         return;
     }

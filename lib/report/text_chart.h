@@ -27,7 +27,7 @@ typedef struct gm_chart_line {
     int count;
 } gm_chart_line;
 /* Lines over x, `rows` high, with a legend of the names that have one. y that is not finite breaks a line. Logarithmic where all are
- * positive and span more than 30 times. Nothing finite: says so. */
+ * positive and span more than 30 times. Nothing finite, or only zeros: says so. */
 void gm_chart_lines(gm_text *out, const gm_text_style *style, const char *title, const char *x_title, const gm_chart_line *lines, int count,
                     const char *const *names, int name_count, int rows);
 

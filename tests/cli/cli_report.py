@@ -178,6 +178,8 @@ class Report(Case):
         self.assertEqual((audit["kind"], audit["rows"][0]["variant"]), ("audit", "audit"))
         self.assertIn("no seeds", audit["apart"])
         self.assertIn("no intervals", audit["verdict"][0])
+        self.ok("measure", self.path("a", "runs", "softmax-s1"), "--data", self.source(), "--sequences", 2, "--out", self.path("less"), "--quiet")
+        self.assertIn("sequences 4 and 2", self.report(a, self.path("audit"), self.path("less"))["groups"][2]["apart"])
         twice = self.lab("twice", variants="softmax")
         data = self.report(a, twice)
         self.assertEqual(len(data["groups"][0]["runs"]), 1)

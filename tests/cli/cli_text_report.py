@@ -29,6 +29,43 @@ class TextReport(Case):
         self.assertIn("\x1b[34m", self.on_terminal("report", "--text", lab, columns=70))
         self.assertNotIn("\x1b", self.on_terminal("report", "--text", lab, env={"NO_COLOR": "1"}))
 
+    def test_what_the_page_shows(self):
+        """Differences to softmax with their intervals, what each block costs in 8 bits, outliers by token: the numbers of the page."""
+        self.ok("lab", "--data", self.text(), "--variants", "softmax,softmax1", "--seeds", 3, "--steps", 4, "--out", self.path("lab"), *TINY,
+                "--layers", 2, "--sensitivity-sequences", 2)
+        for variant in ("softmax", "softmax1"):
+            folder = self.path("lab", "runs", variant + "-s1")
+            ratio = {"bos": 20, "whitespace": 1, "punctuation": 3, "words": 0.5, "digits": None, "other": 0.1}
+            write_record({**read_json(folder, "measure.json"), "token_class_ratio": ratio}, folder, "measure.json")
+        shown = self.draw(self.path("lab"), 100)
+        for title in ("Gradient norm", "Sink rate while training", "Mass to nothing while training"):
+            self.assertRegex(shown, rf"(?m)^{title}")
+        self.assertRegex(shown, r"BOS +space +punct\. +words +digits +other\nsoftmax +██ 20 +░░ 1 +░░ 3 +·· 0\.5 +·· - +·· 0\.1\n")
+        pair = read_json(self.path("lab"), "results.json")["rows"][1]["paired"]["val_loss"]
+        found = re.search(r"(?m)^val loss\n  softmax1 +(\S+?)[* ] \[(\S+), (\S+)\]$", shown)
+        for got, name in zip(found.groups(), ("difference", "low", "high")):
+            self.assertAlmostEqual(float(got), pair[name], delta=0.01 * abs(pair[name]) + 1e-5)
+        costs = [0, 0]
+        for seed in (1, 2, 3):
+            for tensor in read_json(self.path("lab"), "runs", f"softmax-s{seed}", "quant.json")["report"]["sensitivity"]["tensors"]:
+                if tensor["name"].startswith("blocks."):
+                    costs[int(tensor["name"].split(".")[1])] += tensor["loss_cost"] / 3
+        found = re.search(r"(?m)^Loss added by each tensor.*\n(?:  .*\n)* +0 +1\nsoftmax +\S+ +(\S+) +\S+ +(\S+)$", shown)
+        for got, want in zip(found.groups(), costs):
+            self.assertAlmostEqual(float(got), want, delta=0.5 * abs(want))
+        self.fits(self.path("lab"), 30, 36, 47, 48, 60, 80)
+
+    def test_sizes(self):
+        shapes = [TINY.index(word) for word in ("--layers", "--heads", "--width")]  # the presets' own
+        options = [word for i, word in enumerate(TINY) if i not in shapes and i - 1 not in shapes]
+        lab = self.path("lab")
+        self.ok("lab", "--data", self.text(), "--variants", "softmax", "--seeds", 1, "--steps", 2, "--out", lab, "--sensitivity-sequences", 0, *options,
+                "--model", "gpt2-nano,gpt2-micro")
+        rows = read_json(lab, "results.json")["rows"]
+        found = re.search(r"(?m)^max inf norm by size.*\ngpt2-nano softmax +(\S+) .*\ngpt2-micro softmax +(\S+) ", self.draw(lab))
+        for got, row in zip(found.groups(), rows):
+            self.assertAlmostEqual(float(got), row["max_inf_norm"]["mean"], delta=0.01 * row["max_inf_norm"]["mean"])
+
     def test_the_best_is_shared(self):
         """All that have a column's best mean are marked, none where all have it."""
         lab = self.lab("softmax,softmax1,sink", steps=4, seeds=1)

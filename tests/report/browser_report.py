@@ -360,6 +360,14 @@ class Browser(unittest.TestCase):
             while "came later" not in self.js(verdict) and time.time() < limit:
                 time.sleep(0.1)
             self.assertIn("came later", self.js(verdict))
+            server.shutdown()
+            server.server_close()
+            limit, live = time.time() + 10, "return document.querySelector('.live').innerText"
+            while self.js(live) == "live" and time.time() < limit:
+                time.sleep(0.1)
+            self.assertIn("not connected", self.js(live))
+            refused = [e["message"] for e in self.driver.get_log("browser")]  # the browser's own words; the page's are none
+            self.assertTrue(refused and all("data.json" in m and "ERR_CONNECTION_REFUSED" in m for m in refused), refused)
         finally:
             self.open(self.page)
             server.shutdown()

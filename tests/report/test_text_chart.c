@@ -71,13 +71,19 @@ static void shapes(void **state) {
 static void odd_series(void **state) {
     (void)state;
     static const double one[] = {3.5}, none[] = {NAN, INFINITY, -INFINITY}, gap[] = {1, NAN, 1, INFINITY, 1}, wide[] = {0.001, 1, 1000},
-                        negative[] = {-5, -5, -5};
+                        negative[] = {-5, -5, -5}, zeros[] = {0, 0};
     gm_text out = chart(&ascii, one, 1, 1);
     assert_int_equal(marks(out.data, 'a'), 1);
     gm_text_free(&out);
     out = chart(&ascii, none, 3, 1);
     assert_string_equal(out.data, "loss: no finite number\n\n");
     gm_text_free(&out);
+    out = chart(&ascii, zeros, 2, 1);
+    assert_string_equal(out.data, "loss: 0 throughout\n\n");
+    gm_text_free(&out);
+    char number[16];
+    assert_int_equal(gm_chart_number(number, -0.0001, 6), 6);
+    assert_string_equal(number, "-1e-04");
     out = chart(&ascii, gap, 5, 1); /* nothing joins them */
     assert_int_equal(marks(out.data, 'a'), 3);
     gm_text_free(&out);
