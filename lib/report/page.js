@@ -16,7 +16,7 @@ function groupSubtitle(group) {
   const c = group.config;
   if (group.kind === "audit") return `${c.sequences} sequences of ${c.context} tokens, ${c.bos ? "with" : "without"} BOS, ${plural(group.runs.length, "model")}`;
   const tokens = c.steps * c.batch * c.context;
-  return `${c.steps} steps of ${c.batch} × ${c.context} tokens${finite(tokens) ? ` (${countText(tokens)})` : ""}, lr ${c.lr}, ` +
+  return `${plural(c.steps, "step")} of ${c.batch} × ${c.context} tokens${finite(tokens) ? ` (${countText(tokens)})` : ""}, lr ${c.lr}, ` +
     `${seedsText(group)}, ${plural(groupVariants(group).length, "variant")}`;
 }
 
