@@ -102,7 +102,7 @@ function stripChart(parent, group, index, metric, paired) {
       const dots = here.map(r => paired ? differences(group, r, metric.name) : r.runs.map((run, i) => ({ seed: run.seed, value: r[metric.name].values[i] })).filter(p => finite(p.value)));
       const all = d3.merge(dots).map(p => p.value).concat(paired ? d3.merge(here.map(r => [r.paired[metric.name].low, r.paired[metric.name].high])).concat(0) : []);
       const x = scaleOf(all, [b.left + 6, b.right - 6], paired ? 0 : 30), bottom = b.top + 24 * here.length + 2;
-      axisX(svg, x, { left: b.left, right: b.right, bottom }, { ticks: Math.max(2, Math.floor((b.right - b.left) / 70)), values: logTicks(x, 5), text: x.base ? show : undefined, format: "~r" });
+      axisX(svg, x, { left: b.left, right: b.right, bottom }, { ticks: Math.max(2, Math.floor((b.right - b.left) / 70)), values: logTicks(x, 5), text: x.base ? show : undefined });
       if (paired) svg.append("line").attr("x1", x(0)).attr("x2", x(0)).attr("y1", b.top).attr("y2", bottom).attr("stroke", c.soft);
       here.forEach((r, i) => {
         const middle = y(i) + 12, paint = color(r.variant), p = paired && r.paired[metric.name], m = paired ? p.difference : r[metric.name].mean;
@@ -284,7 +284,7 @@ function dotRows(parent, spec) {
       const dots = d3.merge(rows.map(r => r.dots)).filter(d => shown(d.variant) && finite(d.value));
       const x = spec.log ? d3.scaleLog().domain([Math.min(0.5, d3.min(dots, d => d.value > 0 ? d.value : Infinity) || 0.5), Math.max(2, d3.max(dots, d => d.value) || 2)]).nice().range([left, w - 14])
         : d3.scaleLinear().domain(d3.extent(dots.map(d => d.value).concat(0))).nice().range([left, w - 14]);
-      axisX(svg, x, { left, right: w - 14, bottom }, { ticks: Math.max(2, Math.floor((w - left) / 80)), values: logTicks(x, 6), text: x.base ? v => show(v) + "×" : undefined, format: "~g" });
+      axisX(svg, x, { left, right: w - 14, bottom }, { ticks: Math.max(2, Math.floor((w - left) / 80)), values: logTicks(x, 6), text: x.base ? v => show(v) + "×" : undefined });
       const one = spec.log ? 1 : 0;
       svg.append("line").attr("x1", x(one)).attr("x2", x(one)).attr("y1", 4).attr("y2", bottom).attr("stroke", c.soft).attr("stroke-opacity", 0.7);
       rows.forEach((r, i) => {

@@ -91,7 +91,8 @@ function secondsText(s) {
   return s < 100 ? s.toFixed(0) + " s" : s < 5400 ? (s / 60).toFixed(1) + " min" : (s / 3600).toFixed(1) + " h";
 }
 
-// On an axis: 0, 200k, 1.5M.
+// On an axis: as it is, or 0, 200k, 1.5M.
+const plain = x => minus(String(Number(x.toPrecision(6))));
 const short = x => x === 0 ? "0" : minus(Math.abs(x) < 1000 ? show(x) : d3.format("~s")(x));
 
 const plural = (n, word) => n + " " + word + (n === 1 ? "" : "s");
@@ -294,8 +295,8 @@ function label(svg, x, y, text, anchor, paint) {
 function axisX(svg, scale, box, options) {
   const o = options || {}, axis = d3.axisBottom(scale).tickSizeOuter(0).tickSizeInner(4);
   if (o.values) axis.tickValues(o.values);
-  else axis.ticks(o.ticks || Math.max(2, Math.floor((box.right - box.left) / 80)), o.format);
-  if (o.text) axis.tickFormat(o.text);
+  else axis.ticks(o.ticks || Math.max(2, Math.floor((box.right - box.left) / 80)));
+  axis.tickFormat(o.text || plain);
   const g = svg.append("g").attr("transform", `translate(0,${box.bottom})`).call(axis), room = Number(svg.attr("width"));
   styleAxis(g);
   g.selectAll(".tick").each(function () { // a number at the edge stays whole
@@ -308,8 +309,8 @@ function axisX(svg, scale, box, options) {
 function axisY(svg, scale, box, options) {
   const o = options || {}, axis = d3.axisLeft(scale).tickSizeOuter(0).tickSizeInner(-(box.right - box.left));
   if (o.values) axis.tickValues(o.values);
-  else axis.ticks(o.ticks || 5, o.format || "~r");
-  if (o.text) axis.tickFormat(o.text);
+  else axis.ticks(o.ticks || 5);
+  axis.tickFormat(o.text || plain);
   const g = svg.append("g").attr("transform", `translate(${box.left},0)`).call(axis);
   styleAxis(g);
   const texts = g.selectAll(".tick text");

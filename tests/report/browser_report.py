@@ -401,6 +401,16 @@ class Browser(unittest.TestCase):
         self.hover(self.chart("train-0-loss").find_element(By.CSS_SELECTOR, "rect.hover"))
         self.assertFalse(self.js("return !!window.hacked"))
 
+    def test_ticks_are_told_apart(self):
+        """Each label of an axis is another number, also where d3's own formats round two to one."""
+        self.js("""const d = JSON.parse(JSON.stringify(present));
+            d.groups[0].runs.forEach((r, i) => { r.log.loss = [[1, 2], [0.00041, 0.00116]]; r.log.grad_norm = [[1, 2], [1e-7, 3e6]]; }); render(d)""")
+        for key in ("train-0-loss", "train-0-grad_norm", "levels-0-a"):
+            for axis in self.js(f"""return Array.from(document.querySelectorAll('figure[data-chart="{key}"] svg g[fill="none"]')).map(g =>
+                    Array.from(g.querySelectorAll('.tick text')).map(t => t.textContent))"""):
+                self.assertGreater(len(axis), 1)
+                self.assertEqual(len(axis), len(set(axis)), (key, axis))
+
     def test_fifty_variants(self):
         seconds = self.js("""const d = JSON.parse(JSON.stringify(present)), g = d.groups[0], runs = g.runs, rows = g.rows, names = Array.from({length: 50}, (_, i) => 'softmax_n:n=' + i);
             g.runs = names.map((n, i) => Object.assign({}, runs[i % runs.length], {variant: n, seed: 1}));
