@@ -224,7 +224,8 @@ static const family families[] = {
 #undef KEY
 #undef NEED
 
-/* Keys of stock files that say nothing about the mathematics of a forward pass. */
+/* Keys of stock files that say nothing about the mathematics of a forward pass: of the class, of training, and, in older files, what is now
+ * in generation_config.json. */
 static const char *const harmless[] = {"model_type",
                                        "architectures",
                                        "torch_dtype",
@@ -260,6 +261,48 @@ static const char *const harmless[] = {"model_type",
                                        "label2id",
                                        "num_labels",
                                        "return_dict",
+                                       "_num_labels", /* distilgpt2 */
+                                       "problem_type",
+                                       "finetuning_task",
+                                       "output_past",
+                                       "output_attentions",
+                                       "output_hidden_states",
+                                       "torchscript",
+                                       "predict_special_tokens",
+                                       "chunk_size_feed_forward", /* the same sums in parts */
+                                       "max_sequence_length",     /* llama 1 */
+                                       "is_llama_config",         /* SmolLM */
+                                       "transformers.js_config",
+                                       "_attn_implementation",
+                                       "_attn_implementation_autoset",
+                                       "_commit_hash",
+                                       "unsloth_version",
+                                       "unsloth_fixed",
+                                       "neftune_noise_alpha",
+                                       "unk_token_id",
+                                       "sep_token_id",
+                                       "max_length",
+                                       "min_length",
+                                       "max_new_tokens",
+                                       "do_sample",
+                                       "early_stopping",
+                                       "num_beams",
+                                       "num_beam_groups",
+                                       "num_return_sequences",
+                                       "temperature",
+                                       "top_k",
+                                       "top_p",
+                                       "typical_p",
+                                       "repetition_penalty",
+                                       "length_penalty",
+                                       "diversity_penalty",
+                                       "no_repeat_ngram_size",
+                                       "encoder_no_repeat_ngram_size",
+                                       "bad_words_ids",
+                                       "suppress_tokens",
+                                       "begin_suppress_tokens",
+                                       "forced_bos_token_id",
+                                       "forced_eos_token_id",
                                        "ghostmax",
                                        "attention",
                                        "rope_scaling",    /* read_rope */
@@ -532,8 +575,7 @@ static gm_status read_rope_object(gm_model_config *cfg, json_t *object, const ch
     if (!type)
         type = given(object, "type"); /* its older name */
     if (type && !field_set(cfg, field_at(offsetof(gm_model_config, rope_scaling)), type))
-        return fail_unsupported(err, path, name, object,
-                                "scales the rotary positions in a way that is not supported; linear and llama3 are");
+        return fail_unsupported(err, path, name, type, "scales the rotary positions in a way that is not supported; linear and llama3 are");
     for (int i = 1; i < GM_COUNT(rope_keys); i++) {
         value = given(object, rope_keys[i].key);
         if (!(rope_keys[i].kinds & 1u << cfg->rope_scaling))
@@ -605,6 +647,7 @@ static gm_status check_switches(const family *f, json_t *root, const char *path,
 }
 
 static gm_status read_stock_keys(gm_model_config *cfg, const family *f, json_t *root, const char *path, gm_error *err) {
+    GM_TRY(check_switches(f, root, path, err));
     for (int i = 0; f->keys[i].key; i++) {
         const char *key = f->keys[i].key;
         const field *said = field_at(f->keys[i].offset);
@@ -632,7 +675,6 @@ static gm_status read_stock_keys(gm_model_config *cfg, const family *f, json_t *
         if (!good)
             return fail_unsupported(err, path, f->fixed[i].key, value, "changes the mathematics in a way that is not supported");
     }
-    GM_TRY(check_switches(f, root, path, err));
     GM_TRY(read_layer_types(cfg, root, path, err));
     return read_rope(cfg, root, path, err);
 }

@@ -160,6 +160,7 @@ static void refusals(void **state) {
         {LLAMA(",\"partial_rotary_factor\":0.25"), GM_EUNSUPPORTED, "partial_rotary_factor", "part of each head"},
         {LLAMA(",\"attention_bias\":true"), GM_EUNSUPPORTED, "attention_bias", "mlp_bias"},
         {LLAMA(",\"mlp_bias\":true"), GM_EUNSUPPORTED, "mlp_bias", "attention_bias"},
+        {LLAMA(",\"attention_bias\":true,\"mlp_bias\":false"), GM_EUNSUPPORTED, "\"attention_bias\": true", "one without the other"},
         {LLAMA(",\"final_logit_softcapping\":30.0"), GM_EUNSUPPORTED, "final_logit_softcapping", "cap"},
         {LLAMA(",\"attn_logit_softcapping\":50.0"), GM_EUNSUPPORTED, "attn_logit_softcapping", "cap"},
         {LLAMA(",\"num_local_experts\":8"), GM_EUNSUPPORTED, "num_local_experts", "experts"},
@@ -225,6 +226,14 @@ static void accepted(void **state) {
     assert_true(c.qkv_bias && !c.bias && c.window == 0);
     c = parsed(QWEN3(",\"sliding_window\":null,\"max_window_layers\":28,\"layer_types\":[\"full_attention\",\"full_attention\"]"));
     assert_true(c.qk_norm && !c.qkv_bias && c.head_dim == 4 && c.window == 0);
+    /* what published files hold besides: SmolLM2's, SmolLM2-Instruct's, llama 1's; distilgpt2's and those with generation's settings */
+    c = parsed(LLAMA(",\"is_llama_config\":true,\"rope_interleaved\":false,\"pretraining_tp\":1,\"max_sequence_length\":2048,"
+                     "\"transformers.js_config\":{\"kv_cache_dtype\":{\"fp16\":\"float16\"}}"));
+    assert_int_equal(c.width, 8);
+    c = parsed("{\"model_type\":\"gpt2\",\"_num_labels\":1,\"vocab_size\":9,\"n_positions\":8,\"n_ctx\":8,\"n_embd\":8,\"n_layer\":1,"
+               "\"n_head\":2,\"n_inner\":null,\"output_past\":true,\"torchscript\":true,\"do_sample\":true,\"max_length\":50,"
+               "\"task_specific_params\":{\"text-generation\":{\"do_sample\":true,\"max_length\":50}}}");
+    assert_true(c.bias && c.tied && c.ffn == 32);
 }
 
 /* Llama 3.1's own numbers (heads of 128, base 500000): pair 0 turns once in 2 pi tokens and stays; the last is stretched by 8; pair 32,
