@@ -133,7 +133,7 @@ static int convert_run(const cli_command *command, void *arguments) {
     if (code != CLI_DONE)
         return code;
     const char *path = args->tokenizer ? args->tokenizer : cli_tokenizer_beside(&loaded, args->common.operands[0]);
-    if ((path && gm_tokenizer_load(&tokenizer, path, &err) != GM_OK) ||
+    if ((path && gm_tokenizer_load(&tokenizer, path, &err) != GM_OK) || cli_check_tokenizer(loaded.model, tokenizer, &err) != GM_OK ||
         gm_convert(loaded.model, tokenizer, args->out, &args->o, &result, &err) != GM_OK)
         code = cli_fail(command, &err);
     else

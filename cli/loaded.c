@@ -23,7 +23,9 @@ const char *cli_tokenizer_beside(cli_loaded *loaded, const char *model) {
 }
 
 gm_status cli_check_tokenizer(const gm_model *model, const gm_tokenizer *tokenizer, gm_error *err) {
-    int64_t have = gm_model_config_of(model)->vocab, need = tokenizer ? gm_tokenizer_vocab(tokenizer) : 0;
+    int64_t have = gm_model_config_of(model)->vocab, need = tokenizer ? gm_tokenizer_vocab(tokenizer) : have;
+    if (need < have - have / 16) /* more than rows that fill a table up to a round number */
+        cli_note("warning: the tokenizer has %lld tokens, the model %lld; is it the model's own?", (long long)need, (long long)have);
     if (need <= have)
         return GM_OK;
     *err = (gm_error){.code = GM_EINVAL, .offset = -1};

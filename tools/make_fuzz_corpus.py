@@ -329,7 +329,14 @@ write("gguf_tokens/gpt2.gguf", tokens_gguf("gpt2", alphabet + ["ab", "\u0120ab",
     ("tokenizer.ggml.eos_token_id", U32, 258)], False))
 write("gguf_tokens/bad_none.gguf", gguf([("tokenizer.ggml.model", TEXT, "none")], []))
 write("gguf_tokens/bad_scores.gguf", tokens_gguf("llama", pieces, [2, 3, 3, 1, 1, 1, 1], []))
-write("gguf_tokens/bad_bytes.gguf", tokens_gguf("gpt2", ["a", "b"], [1, 1], [], False))
+merges = ("tokenizer.ggml.merges", ARRAY, (TEXT, []))
+write("gguf_tokens/bad_bytes.gguf", tokens_gguf("gpt2", ["a", "b"], [1, 1], [merges], False))
+write("gguf_tokens/bad_no_merges.gguf", tokens_gguf("gpt2", alphabet, [1] * 256, [], False))
+write("gguf_tokens/bad_few_merges.gguf", tokens_gguf("gpt2", alphabet + ["a" * i for i in range(2, 20)], [1] * 274, [merges], False))
+words = {"type": "ghostmax.tokenizer", "version": 1, "kind": "words", "lower": True, "unk": 0, "bos": 1, "vocab": ["<unk>", "<bos>", "the", "cat"]}
+for name, said in ("own", json.dumps(words)), ("bad_own", json.dumps(words)[:-1]):
+    write(f"gguf_tokens/{name}.gguf", tokens_gguf("llama", ["<unk>", "<bos>", "\u2581the", "\u2581cat", "<|zero|>"], [2, 3, 1, 1, 3], [
+        ("tokenizer.ggml.bos_token_id", U32, 4), ("ghostmax.tokenizer", TEXT, said)]))
 
 # ---- WordPiece and SentencePiece
 

@@ -56,6 +56,28 @@ gm_status gm_merge_add(gm_tokenizer *t, const char *both, int64_t n, int64_t k, 
     return GM_OK;
 }
 
+gm_status gm_merges_check(const gm_tokenizer *t, gm_error *err) {
+    const gm_subwords *s = t->subwords;
+    bool *made = gm_alloc((size_t)t->vocab, sizeof *made);
+    long long longer = 0, orphans = 0;
+    if (!made)
+        return gm_fail_memory(err, (size_t)t->vocab);
+    for (int64_t i = 0; i < s->merge_count; i++)
+        made[s->merges[i].id] = true;
+    for (int32_t id = 0; id < t->vocab; id++) {
+        size_t size;
+        gm_tokenizer_key(t, id, &size);
+        bool counts = t->types[id] == GM_TOKEN_NORMAL && size > 1;
+        longer += counts;
+        orphans += counts && !made[id];
+    }
+    gm_free(made);
+    if (orphans > 16 && orphans > longer / 8)
+        return gm_fail(err, GM_EFORMAT, "%lld of its %lld tokens of several bytes are made by no merge: merges are missing", orphans,
+                       longer);
+    return GM_OK;
+}
+
 /* ---- from scores ------------------------------------------------------------------------------------------------------------------ */
 
 static int falling(const void *a, const void *b) {

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #define KEY(name) "tokenizer.ggml." name
+static const char own_key[] = "ghostmax.tokenizer"; /* the text of tokenizer.json, where the keys do not say how texts are cut */
 
 static gm_status expect(const gm_gguf_value *v, gm_gguf_type type, int64_t count, const char *key, gm_error *err) {
     if (v && (v->type != GM_GGUF_ARRAY || v->element != type || v->count != count))
@@ -77,14 +78,33 @@ static gm_status read_merges(const gm_gguf *g, gm_vocabulary *v, gm_error *err) 
     return status;
 }
 
+/* The zero token of an export lies behind the vocabulary. */
+static gm_status read_own(gm_tokenizer **out, const gm_gguf *g, const gm_gguf_value *own, gm_error *err) {
+    gm_error inner = {.offset = -1};
+    if (own->type != GM_GGUF_TEXT)
+        return gm_fail_at(err, GM_EFORMAT, (int64_t)own->at, "'%s' (byte %zu) is not a text", own_key, own->at);
+    gm_status status = gm_tokenizer_parse(out, (const char *)own->data + 8, own->bytes - 8, &inner);
+    if (status != GM_OK)
+        return gm_fail_at(err, status, (int64_t)own->at, "'%s' (byte %zu): %s", own_key, own->at, inner.msg);
+    int32_t bos = id_of(g, KEY("bos_token_id"), -1);
+    if (bos >= gm_tokenizer_vocab(*out) && bos < GM_VOCAB_MAX)
+        gm_tokenizer_set_bos(*out, bos);
+    return GM_OK;
+}
+
 gm_status gm_gguf_tokens_read(gm_tokenizer **out, const gm_gguf *g, gm_error *err) {
     char model[48], pre[48];
+    const gm_gguf_value *own = gm_gguf_find(g, own_key);
     *out = NULL;
+    if (own)
+        return read_own(out, g, own, err);
     gm_vocabulary v = {.model = text_of(g, KEY("model"), model, sizeof model), .pre = text_of(g, KEY("pre"), pre, sizeof pre)};
     if (!*model || strcmp(model, "none") == 0 || strcmp(model, "no_vocab") == 0)
         return gm_fail(err, GM_EFORMAT, "no tokenizer in it; give one with --tokenizer");
     if (!*pre)
         v.pre = "default";
+    if (strcmp(model, "gpt2") == 0 && !gm_gguf_find(g, KEY("merges")))
+        return gm_fail(err, GM_EFORMAT, "no list of texts '" KEY("merges") "' in it, which a gpt2 tokenizer needs");
     bool llama = strcmp(model, "llama") == 0, bert = strcmp(model, "bert") == 0, t5 = strcmp(model, "t5") == 0;
     v.bos = id_of(g, KEY("bos_token_id"), llama ? 1 : -1); /* what a runtime takes where the file says nothing */
     v.eos = id_of(g, KEY("eos_token_id"), llama ? 2 : -1);
@@ -113,6 +133,15 @@ gm_status gm_gguf_tokens_parse(gm_tokenizer **out, const void *bytes, size_t siz
     GM_TRY(gm_gguf_parse(&g, bytes, size, name, err));
     gm_status status = gm_gguf_tokens_read(out, &g, err);
     gm_gguf_close(&g);
+    return status;
+}
+
+gm_status gm_gguf_tokens_put_own(gm_gguf_writer *w, const gm_tokenizer *t, gm_error *err) {
+    gm_text json = {0};
+    gm_status status = gm_tokenizer_format(t, &json, err);
+    if (status == GM_OK)
+        gm_gguf_put_text(w, own_key, json.data);
+    gm_text_free(&json);
     return status;
 }
 

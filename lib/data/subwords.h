@@ -206,6 +206,9 @@ const char *gm_subwords_piece(const gm_tokenizer *t, int32_t previous, int32_t i
 
 /* BPE (bpe_pairs.c). The next of s->merges, which has room for it: both's first n bytes and the k after them; < 1: could not be read. */
 gm_status gm_merge_add(gm_tokenizer *t, const char *both, int64_t n, int64_t k, gm_error *err);
+/* Of a byte-level vocabulary, after its merges: a list that was cut off reads well and cuts all texts otherwise. A few tokens that no merge
+ * makes are usual (names without brackets); more than an eighth is GM_EFORMAT. Test: tests/cli/cli_tokenize.py */
+gm_status gm_merges_check(const gm_tokenizer *t, gm_error *err);
 /* From s->merges; of a pair that stands there twice the later counts, as in the reference. */
 gm_status gm_pairs_from_merges(gm_subwords *s, gm_error *err);
 /* Every way to make a key of two, ranked by its score, which must be above `least`; equal scores rank equal. Only gm_tokenizer_find's keys

@@ -447,6 +447,8 @@ static gm_status read_merges(gm_tokenizer *t, const json_t *merges, gm_error *er
             break;
     }
     gm_text_free(&both);
+    if (status == GM_OK && s->byte_level && !s->whole_first)
+        status = gm_merges_check(t, err);
     return status == GM_OK ? gm_pairs_from_merges(s, err) : status;
 }
 

@@ -244,6 +244,8 @@ static gm_status fill_merges(gm_tokenizer *t, const gm_vocabulary *v, gm_error *
     }
     gm_text_free(&both);
     if (status == GM_OK)
+        status = gm_merges_check(t, err);
+    if (status == GM_OK)
         status = gm_pairs_from_merges(s, err);
     return status;
 }

@@ -61,5 +61,33 @@ class Tokenize(Case):
             f.write(b"caf\xe9")
         self.fails(1, ["UTF-8", "byte 3"], "tokenize", self.path("latin1.txt"), "--tokenizer", os.path.join(GOLDEN, "spm_bpe.model"), "--count")
 
+    def test_missing_merges(self):
+        """A list of merges that was cut off at a line's end, in each kind of file that has one."""
+        syllables = "ka lo mi nu pe ra so ti".split()
+        text, out = self.text(" ".join(a + b for a in syllables for b in syllables) * 4), self.path("tokenizer.json")
+        self.ok("tokenize", text, "--train", "bpe", "--vocab", 310, "--out", out)
+        with open(out, encoding="utf-8") as f:
+            root = json.load(f)
+        merges = [" ".join(m) if isinstance(m, list) else m for m in root["model"]["merges"]]
+        with open(self.path("encoder.json"), "w", encoding="utf-8") as f:
+            json.dump(root["model"]["vocab"], f)
+        want = self.ok("tokenize", text, "--tokenizer", out, "--ids")
+        for kept in len(merges), len(merges) - 1, 10, 0:
+            with open(self.path("vocab.bpe"), "w", encoding="utf-8") as f:
+                f.write("#version: 0.2\n" + "".join(m + "\n" for m in merges[:kept]))
+            with open(self.path("cut.json"), "w", encoding="utf-8") as f:
+                json.dump({**root, "model": {**root["model"], "merges": merges[:kept]}}, f)
+            for file in "encoder.json", "cut.json":
+                line = ["tokenize", text, "--tokenizer", self.path(file), "--ids"]
+                if kept == len(merges):
+                    self.assertEqual(self.ok(*line), want)
+                elif kept == len(merges) - 1:
+                    self.ok(*line)
+                else:
+                    self.fails(1, [f"{len(merges) - kept} of its {len(merges)} tokens", "merges are missing"], *line)
+
+    def test_texts_without_end(self):
+        self.fails(2, ["'/dev/zero'", "shorter"], "tokenize", "/dev/zero", "--train", "bpe", "--vocab", 300, "--out", self.path("t"))
+
 
 main()
