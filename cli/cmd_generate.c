@@ -1,6 +1,7 @@
 /* cmd_generate.c -- text from a trained model, sampled token by token. */
 #include "cli.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -75,6 +76,7 @@ typedef struct generation {
     gm_decoder *decoder;
     int32_t *ids;                         /* the prompt and what was generated */
     int64_t prompt_count, count, dropped; /* dropped: how many of them the decoder no longer sees */
+    int64_t kept;                         /* 1: the zero token stands before those that it sees */
     float *logits;
     char *text; /* what was generated, as characters */
     size_t size, capacity, printed;
@@ -126,15 +128,26 @@ static void generation_free(generation *g) {
     free(g->text);
 }
 
-/* Feeds what the decoder has not seen. Past the context it begins again with the last half of it. */
+/* Feeds what the decoder has not seen. Past the context it begins again with the last half of it, behind the zero token where that stands
+ * before the text: without it the model would be another. It is never generated. */
 static gm_status next_logits(generation *g, gm_error *err) {
-    const int64_t context = gm_model_config_of(g->model)->context;
-    if (g->count - g->dropped > context) {
-        g->dropped = g->count - (context + 1) / 2;
+    const gm_model_config *cfg = gm_model_config_of(g->model);
+    const int32_t zero = gm_config_zero_token(cfg);
+    const int64_t room = cfg->context - (g->ids[0] == zero);
+    gm_status status = GM_OK;
+    if (g->count - g->dropped + g->kept > cfg->context) {
+        g->dropped = g->count - (room + 1) / 2;
+        g->kept = cfg->context - room;
         gm_decoder_rewind(g->decoder, 0);
+        if (g->kept)
+            status = gm_decoder_feed(g->decoder, &zero, 1, g->logits, err);
     }
-    int64_t from = g->dropped + gm_decoder_length(g->decoder);
-    return gm_decoder_feed(g->decoder, g->ids + from, g->count - from, g->logits, err);
+    int64_t from = g->dropped + gm_decoder_length(g->decoder) - g->kept;
+    if (status == GM_OK)
+        status = gm_decoder_feed(g->decoder, g->ids + from, g->count - from, g->logits, err);
+    if (zero >= 0)
+        g->logits[zero] = -INFINITY;
+    return status;
 }
 
 /* ---- streaming: characters are printed as soon as no stop text can begin with them */
@@ -203,13 +216,13 @@ static void print_prompt(const generation *g) {
 static gm_status generate(generation *g, const generate_args *args, int64_t index, gm_error *err) {
     gm_sampling sampling = args->sampling;
     gm_sampler *sampler;
-    int32_t bos = gm_tokenizer_bos(g->tokenizer), eos = gm_tokenizer_eos(g->tokenizer);
+    const int32_t eos = gm_tokenizer_eos(g->tokenizer);
     sampling.seed += (uint64_t)index;
     gm_status status = gm_sampler_create(&sampler, &sampling, gm_model_config_of(g->model)->vocab, err);
     bool ended = false;
     gm_decoder_rewind(g->decoder, g->dropped ? 0 : g->prompt_count - 1);
     g->count = g->prompt_count;
-    g->dropped = 0;
+    g->dropped = g->kept = 0;
     g->size = g->printed = 0;
     if (status == GM_OK)
         print_prompt(g);
@@ -220,7 +233,7 @@ static gm_status generate(generation *g, const generate_args *args, int64_t inde
         int32_t id = gm_sampler_next(sampler, g->logits, g->ids, g->count);
         if (id < 0)
             status = failed(err, GM_EFORMAT, "the model's logits are not numbers; `ghostmax measure` shows where");
-        else if (id == bos || id == eos) /* the text is over: another one begins */
+        else if (id == eos || gm_tokenizer_class(g->tokenizer, id) == GM_CLASS_BOS) /* the text is over: another one begins */
             ended = true;
         else
             status = add_piece(g, &args->stop, id, &ended, err);

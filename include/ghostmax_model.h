@@ -607,6 +607,10 @@ typedef struct gm_convert_result {
 gm_status gm_convert(const gm_model *m, const gm_tokenizer *t, const char *out, const gm_convert_options *options,
                      gm_convert_result *result, gm_error *err);
 
+/* gm_config_zero_token -- the id of the zero token that gm_convert gave this model; -1: it has none. Its logit is always 0 and says
+ * nothing: whoever draws from the logits sets it to -INFINITY before. Test: tests/convert/test_zero_token.c, tests/cli/cli_convert.py */
+int32_t gm_config_zero_token(const gm_model_config *cfg);
+
 /* ---- the lab -------------------------------------------------------------------------------------------------------------- */
 
 typedef struct gm_lab_options {

@@ -195,11 +195,20 @@ gm_status gm_convert(const gm_model *m, const gm_tokenizer *t, const char *out, 
         r->zero_token = (int32_t)m->cfg.vocab;
         GM_TRY(gm_zero_token_model(&replaced, m, err));
     }
-    const job j = {replaced ? replaced : m, t, out, options, r};
-    r->vocab = j.m->cfg.vocab;
-    r->context = j.m->cfg.context;
+    gm_model written = replaced ? *replaced : *m; /* its tensors, under the family that stock runtimes know them by */
+    const char *odd = gm_config_stock_family(&written.cfg.family, &written.cfg);
+    const job j = {&written, t, out, options, r};
+    r->vocab = written.cfg.vocab;
+    r->context = written.cfg.context;
     snprintf(r->architecture, sizeof r->architecture, "%s",
-             options->format == GM_FORMAT_GGUF ? gm_gguf_architecture(&j.m->cfg) : gm_config_model_type(&j.m->cfg));
+             options->format == GM_FORMAT_GGUF ? gm_gguf_architecture(&written.cfg) : gm_config_model_type(&written.cfg));
+    if (replaced && strncmp(r->architecture, "ghostmax_", 9) == 0) {
+        gm_model_free(replaced);
+        return gm_fail(err, GM_EUNSUPPORTED,
+                       "a zero token would not help: with it the model is still a %s, which no stock runtime knows (its %s is none of the "
+                       "stock architecture's); --zero-token off keeps it for this program",
+                       r->architecture, odd ? odd : "rope_scaling");
+    }
     gm_status status = writers[options->format](&j, err);
     gm_model_free(replaced);
     return status;

@@ -2,6 +2,7 @@
 #include "zero_token.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 gm_status gm_zero_token_count(int64_t *n, const gm_model_config *c, gm_error *err) {
@@ -40,6 +41,15 @@ gm_status gm_zero_token_count(int64_t *n, const gm_model_config *c, gm_error *er
     return status;
 }
 
+/* What gm_zero_token_model writes into cfg.surgery, last. */
+static const char after_format[] = " -> softmax after %lld x token %lld";
+
+int32_t gm_config_zero_token(const gm_model_config *cfg) {
+    const char *last = strrchr(cfg->surgery, ';'), *arrow = strstr(last ? last : cfg->surgery, " -> ");
+    long long n, token;
+    return arrow && sscanf(arrow, after_format, &n, &token) == 2 && token == cfg->vocab - 1 ? (int32_t)token : -1;
+}
+
 gm_status gm_zero_token_model(gm_model **out, const gm_model *m, gm_error *err) {
     *out = NULL;
     int64_t n;
@@ -54,8 +64,9 @@ gm_status gm_zero_token_model(gm_model **out, const gm_model *m, gm_error *err) 
     cfg.vocab++;
     cfg.context += n;
     size_t used = strlen(cfg.surgery);
-    snprintf(cfg.surgery + used, sizeof cfg.surgery - used, "%s%s -> softmax after %lld x token %lld", used ? "; " : "", spec, (long long)n,
-             (long long)m->cfg.vocab);
+    used += (size_t)snprintf(cfg.surgery + used, sizeof cfg.surgery - used, "%s%s", used ? "; " : "", spec);
+    if (used < sizeof cfg.surgery)
+        snprintf(cfg.surgery + used, sizeof cfg.surgery - used, after_format, (long long)n, (long long)m->cfg.vocab);
     GM_TRY(gm_model_allocate(out, m->ctx, &cfg, err));
     for (int i = 0; i < m->param_count; i++) { /* the same tensors; two of them have one more row, which stays zero */
         const gm_param *p = &m->params[i];

@@ -333,26 +333,42 @@ static bool family_says(const family *f, size_t offset) {
     return false;
 }
 
-/* Can the stock architecture, by its own keys alone, be this model? */
-static bool is_stock(const gm_model_config *cfg) {
+/* The stock architecture, by its own keys alone, can be this model: NULL. Else the name of a field that it cannot have. */
+static const char *odd_field(const gm_model_config *cfg, gm_family of) {
     const gm_variant *a = &cfg->attention;
     if (a->sink != GM_SINK_NONE || a->clipped || a->gate != GM_GATE_NONE)
-        return false;
-    const family *f = &families[cfg->family];
+        return "attention";
+    const family *f = &families[of];
     gm_model_config stock = f->defaults;
     for (int i = 0; i < GM_COUNT(fields); i++) {
         if (family_says(f, fields[i].offset))
             field_copy(&stock, cfg, &fields[i]);
     }
     if (stock.act == GM_ACT_SWIGLU && !f->defaults.rope) /* our word, not theirs */
-        return false;
+        return "act";
     if (gm_model_config_check(&stock, NULL) != GM_OK)
-        return false;
+        return "shape";
     for (int i = 0; i < GM_COUNT(fields); i++) {
         if (fields[i].use != FIELD_TRAINING && !field_equal(&stock, cfg, &fields[i]))
-            return false;
+            return fields[i].name;
     }
-    return true;
+    return NULL;
+}
+
+static bool is_stock(const gm_model_config *cfg) {
+    return !odd_field(cfg, cfg->family);
+}
+
+const char *gm_config_stock_family(gm_family *out, const gm_model_config *cfg) {
+    const char *odd = odd_field(cfg, cfg->family);
+    *out = cfg->family;
+    for (int i = 0; odd && i < GM_COUNT(families); i++) {
+        if (!odd_field(cfg, (gm_family)i)) {
+            *out = (gm_family)i;
+            return NULL;
+        }
+    }
+    return odd;
 }
 
 const char *gm_config_model_type(const gm_model_config *cfg) {

@@ -21,6 +21,11 @@ gm_status gm_config_file_read(gm_model_config *cfg, const char *path, gm_error *
 /* What it will call the model: "llama", "ghostmax_gpt2" ... */
 const char *gm_config_model_type(const gm_model_config *cfg);
 
+/* gm_config_stock_family -- *out = the family whose stock architecture computes exactly this model: its own where that does, else another
+ * (a llama with norms of q and k is a qwen3). Returns NULL; where none does, *out is its own, and what is returned is the name of a field
+ * that this one's stock architecture cannot have. Test: tests/cli/cli_convert.py (siblings) */
+const char *gm_config_stock_family(gm_family *out, const gm_model_config *cfg);
+
 /* The same without a file: the text of config.json (freed with free(); NULL: no memory), and what such a text says; `name` stands for the
  * path in messages. */
 char *gm_config_json(const gm_model_config *cfg, gm_dtype dtype);

@@ -63,6 +63,10 @@ class Convert(Case):
             self.ok("convert", m, "--to", "hf", "--out", hf)
             said = [self.ok("generate", x, "--prompt", "Once", "--tokens", 12, "--temperature", 0) for x in (m, hf)]
             self.assertEqual(*said)
+            # and the same draws, past the context of 16 too: an untrained model would give the zero token, and so end, now and then
+            draw = ["--prompt", "the", "--tokens", 60, "--temperature", 2, "--top-k", 0, "--samples", 30]
+            if kind != "bytes":  # which make no UTF-8
+                self.assertEqual(*[self.ok("generate", x, *draw) for x in (m, hf)])
             zero = self.config(hf, "config.json")["bos_token_id"]
             self.assertEqual(json.loads(self.ok("info", hf, "--json"))["tokenizer"]["bos"], zero)
         losses = [json.loads(self.ok("eval", self.path(x), "--data", "stories", "--sequences", 4, "--threads", 1, "--quiet", "--json"))["loss"]
@@ -71,6 +75,42 @@ class Convert(Case):
         two = self.trained("two", "--attention", "softmax_n:n=2")
         said = self.ok("convert", two, "--to", "hf", "--out", self.path("two-hf"), "--zero-token", "2")
         self.assertIn("[257 x 2, the BOS that it was trained with, text]", said)
+
+    def test_siblings(self):
+        """A llama with what another stock architecture has is that one in other programs."""
+        for name, arguments, stock in (("n", ("--qk-norm", "yes", "--attention", "softmax1", "--no-bos"), "qwen3"), ("b", ("--qkv-bias", "yes"), "qwen2")):
+            m = self.trained(name, *arguments)
+            for to, out in ("hf", name + "-hf"), ("gguf", name + ".gguf"):
+                said = json.loads(self.ok("convert", m, "--to", to, "--out", self.path(out), "--json"))
+                self.assertEqual(said["architecture"], stock)
+                if name == "b":
+                    self.assertEqual(*[json.loads(self.ok("eval", x, "--data", "stories", "--sequences", 4, "--threads", 1, "--quiet", "--json"))["loss"]
+                                       for x in (m, self.path(out))])
+                said = [self.ok("generate", x, "--prompt", "Once", "--tokens", 12, "--temperature", 0) for x in (m, self.path(out))]
+                self.assertEqual(*said)
+            self.assertEqual(self.config(name + "-hf", "config.json")["model_type"], stock)
+        # behind a zero token or not, this one is in no stock runtime
+        m = self.trained("relu", "--act", "gelu-tanh", "--attention", "softmax1")
+        for to in "hf", "gguf":
+            self.fails(1, ["its act is none", "--zero-token off"], "convert", m, "--to", to, "--out", self.path("no"))
+        self.assertFalse(os.path.exists(self.path("no")))
+        self.ok("convert", m, "--to", "gguf", "--out", self.path("own.gguf"), "--zero-token", "off")
+
+    def test_own_tokenizers_in_gguf(self):
+        """Whole words cannot be said in GGUF's keys: the file holds the tokenizer itself."""
+        for attention in "softmax", "softmax1":
+            m, out = self.trained("m-" + attention, "--tokens", "words", "--attention", attention, "--no-bos"), self.path(attention + ".gguf")
+            self.assertIn("without a tokenizer that llama.cpp", self.ok("convert", m, "--to", "gguf", "--out", out))
+            said = [self.ok("generate", x, "--prompt", "Once upon a time", "--tokens", 12, "--temperature", 0) for x in (m, out)]
+            self.assertEqual(*said)
+            self.assertEqual(*[self.ok("tokenize", os.path.join(m, "config.json"), "--tokenizer", x, "--ids") for x in (m, out)])
+        with open(out, "rb") as file:
+            data = file.read()
+        at = data.index(b"ghostmax.tokenizer") + 18 + 4 + 8
+        self.assertEqual(data[at:at + 1], b"{")
+        with open(out, "wb") as file:
+            file.write(data[:at] + b"[" + data[at + 1:])
+        self.fails(1, ["ghostmax.tokenizer", "byte"], "generate", out)
 
     def test_what_it_is_stays(self):
         model = self.trained("m", "--attention", "softmax1")
@@ -103,6 +143,11 @@ class Convert(Case):
         self.fails(2, ["carries no tokenizer", "--tokenizer"], "generate", model)
         self.fails(2, ["tokenizer has", "the model 257"], "convert", model, "--to", "hf", "--out", out, "--tokenizer",
                    os.path.join(words, "tokenizer.json"))
+        # one that is smaller may be meant: rows of a table go up to round numbers
+        self.ok("tokenize", self.path("t.json"), "--train", "chars", "--out", self.path("small.json"))
+        done = self.run_program("generate", model, "--tokenizer", self.path("small.json"), "--tokens", 2, "--prompt", "a")
+        self.assertEqual(done.returncode, 0)
+        self.assertRegex(done.stderr, r"warning: the tokenizer has \d+ tokens, the model 257; is it the model's own\?")
 
     def test_nothing_is_overwritten(self):
         model = self.trained("m")

@@ -118,6 +118,8 @@ static void the_same_logits(void **state) {
         const zero_case *c = &zero_cases[i];
         gm_model *m = case_model(c), *zero;
         CHECK_OK(gm_zero_token_model(&zero, m, err));
+        assert_int_equal(gm_config_zero_token(&m->cfg), -1);
+        assert_int_equal(gm_config_zero_token(&zero->cfg), m->cfg.vocab);
         double f32 = difference_f32(m, zero, c->n), f64 = difference_double(m, zero, c->n);
         if (!(f32 <= 2e-6) || !(f64 <= 1e-14))
             fail_msg("%s %s: logits differ by %g in f32, %g in double", c->variant, c->overrides, f32, f64);

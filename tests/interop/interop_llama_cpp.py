@@ -34,11 +34,11 @@ def theirs(file, ids, flash=False):
     return numpy.array(model.scores[:len(ids)])
 
 
-def zero_token(name, count, *arguments):
+def zero_token(name, count, *arguments, stock_name="llama"):
     """The first V logits behind `count` zero tokens are our model's own, without them."""
     model, ids = trained(name, *arguments), prompt(64)
     said = convert(model, path(name + ".gguf"), "--to", "gguf")
-    check(said["prompt_prefix"] == [said["zero_token"]] * count and said["architecture"] == "llama", f"{name}: {said['prompt_prefix']}")
+    check(said["prompt_prefix"] == [said["zero_token"]] * count and said["architecture"] == stock_name, f"{name}: {stock_name}, {said['prompt_prefix']}")
     own = logits(model, ids)
     full = said["prompt_prefix"] + ids
     stock = theirs(path(name + ".gguf"), full)
@@ -55,6 +55,8 @@ def zero_token(name, count, *arguments):
 
 zero_token("softmax1", 1, "--attention", "softmax1", "--no-bos")
 zero_token("softmax_n", 2, "--attention", "softmax_n:n=2", "--no-bos", "--kv-heads", 2, "--tied", "no")
+zero_token("three", 3, "--attention", "softmax_n:n=3", "--no-bos")
+zero_token("qk_norm", 1, "--attention", "softmax1", "--no-bos", "--qk-norm", "yes", stock_name="qwen3")
 
 # llama.cpp looks GELU up in a table of f16 numbers: gpt2 agrees to what that leaves
 for name, exact, arguments in ("llama", 1e-4, []), ("gpt2", 1e-3, ["--model", "gpt2-nano"]):

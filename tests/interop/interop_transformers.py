@@ -20,14 +20,14 @@ def theirs(model, ids):
         return model(torch.tensor([ids])).logits[0].numpy()
 
 
-def zero_token(name, count, *arguments):
+def zero_token(name, count, *arguments, stock_type=transformers.LlamaForCausalLM):
     model, ids = trained(name, *arguments), prompt(64)
     said = convert(model, path(name + "-hf"), "--to", "hf")
     full = said["prompt_prefix"] + ids
     own = logits(model, ids)
     for attention in "eager", "sdpa":
         stock = load(path(name + "-hf"), attention)
-        check(type(stock) is transformers.LlamaForCausalLM and len(said["prompt_prefix"]) == count, f"{name}: a stock llama, {attention}")
+        check(type(stock) is stock_type and len(said["prompt_prefix"]) == count, f"{name}: a stock {said['architecture']}, {attention}")
         close(own, theirs(stock, full)[count:, :-1], 1e-4, f"  {count} zero tokens, 64 tokens")
     # the zero token is BOS, and generation_config.json keeps it from being generated, even where it would win
     zero = said["zero_token"]
@@ -40,6 +40,8 @@ def zero_token(name, count, *arguments):
 
 zero_token("softmax1", 1, "--attention", "softmax1", "--no-bos")
 zero_token("softmax_n", 2, "--attention", "softmax_n:n=2", "--no-bos", "--kv-heads", 2, "--tied", "no")
+zero_token("three", 3, "--attention", "softmax_n:n=3", "--no-bos")
+zero_token("qk_norm", 1, "--attention", "softmax1", "--no-bos", "--qk-norm", "yes", stock_type=transformers.Qwen3ForCausalLM)
 
 for name, arguments in {"llama": [], "gpt2": ["--model", "gpt2-nano"], "opt": ["--model", "opt-mini", "--width", 64, "--layers", 2, "--heads", 2]}.items():
     model, ids = trained("plain-" + name, *arguments, steps=20), prompt(64, 1)
