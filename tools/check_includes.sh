@@ -30,7 +30,7 @@ find include lib cli bench examples -name '*.[ch]' -o -name '*.def' -o -name '*.
         may["convert"] = "base model data io"
         may["lab"]     = "base train measure quant report data io model dist"
         may["bench"]   = "base kernels ops model train quant data"
-        may["selftest"] = "base kernels ops model train quant data"
+        may["selftest"] = "base kernels ops model train measure quant data"
         may["cli"]     = ""
         may["bench/"]  = ""                # the folder at the top, of programs beside the product
         may["examples"] = ""

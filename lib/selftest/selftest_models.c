@@ -1,10 +1,12 @@
 /* selftest_models.c -- whole models: every parameter's gradient by differences of the loss; twenty training steps with a known end; metrics
- * of known models; the integers that a quantized model executes beside their simulation. */
+ * of known models; published constants; the integers that a quantized model executes beside their simulation. */
 #include "selftest.h"
 
+#include "metrics.h"
 #include "model.h"
 #include "ops.h"
 #include "optimizer.h"
+#include "quant.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -241,6 +243,94 @@ static gm_status check_measured(gm_selftest *t, const gm_ctx *ctx, const gm_data
     return GM_OK;
 }
 
+/* ---- published constants: on both sides of a threshold, and where a scale must be ------------------------------------------------- */
+
+/* How many massive activations there are among a, b and six of `rest`. */
+static double massive_count(float a, float b, float rest) {
+    const float x[] = {rest, rest, a, rest, rest, b, rest, rest};
+    enum { N = sizeof x / sizeof *x };
+    const int32_t tokens[N] = {0};
+    float scratch[N];
+    gm_massive_stats stats = {0};
+    gm_massive_stats_add(&stats, x, N, 1, 1, 0, 0, tokens, scratch);
+    return (double)stats.count[GM_ALL_POSITIONS];
+}
+
+/* How many outlier features there are among three whose values of 6 just are, or just are not, in enough layers and at enough positions. */
+static gm_status feature_count(double *count, gm_error *err) {
+    enum { FEATURES = 3, LAYERS = 20, ROWS = 100 };
+    static const int in_layers[FEATURES] = {5, 4, 5}, at_rows[FEATURES] = {6, 6, 5};
+    gm_feature_stats stats;
+    gm_status status = gm_feature_stats_init(&stats, LAYERS, FEATURES, ROWS, err);
+    for (int l = 0; l < LAYERS && status == GM_OK; l++) {
+        float x[ROWS * FEATURES];
+        for (int i = 0; i < ROWS * FEATURES; i++)
+            x[i] = l < in_layers[i % FEATURES] && i / FEATURES < at_rows[i % FEATURES] ? -6 : 0;
+        gm_feature_stats_add(&stats, x, ROWS, ROWS, FEATURES, l);
+    }
+    if (status == GM_OK)
+        gm_feature_stats_commit(&stats, ROWS, ROWS);
+    for (int c = 0; c < FEATURES && status == GM_OK; c++) {
+        double layers, positions;
+        *count += gm_feature_stats_is_outlier(&stats, c, GM_ALL_POSITIONS, &layers, &positions);
+    }
+    gm_feature_stats_free(&stats);
+    return status;
+}
+
+/* How many features of its first linear layer's input `llm-int8` keeps in f32, and the weights' scale by `smoothquant`, where every weight
+ * is w and calibration saw these maxima. */
+static gm_status preset_constants(double *kept, double *scale, gm_model *m, const gm_features *f, float w, gm_error *err) {
+    gm_quant_options o;
+    gm_outlier_columns *columns;
+    GM_TRY(gm_quant_preset(&o, "llm-int8", err));
+    gm_status status = gm_outlier_columns_find(&columns, &m->cfg, f, o.outlier_threshold, err);
+    if (columns) {
+        *kept = (double)columns->count;
+        gm_outlier_columns_free(columns, m->cfg.layers);
+    }
+    GM_TRY(status);
+    GM_TRY(gm_quant_preset(&o, "smoothquant", err));
+    for (int64_t i = 0; i < m->param_elements; i++)
+        m->weights[i] = w;
+    GM_TRY(gm_model_smooth(m, f, o.smooth, o.smooth_alpha, err));
+    *scale = (double)(*gm_model_weight(m, GM_P_WQKV, 0) / w);
+    return GM_OK;
+}
+
+static gm_status check_constants(gm_selftest *t, const gm_ctx *ctx, gm_error *err) {
+    enum { WIDTH = 8 };
+    float max[WIDTH] = {9, 6, nextafterf(6, 0)}; /* of every input: the first two are kept, the first one's scale is (9 / 0.25)^0.5 */
+    const gm_features f = {.max = {max, max, max, max}};
+    double features = 0, kept = 0, scale = 0;
+    gm_model *m;
+    GM_TRY(small_model(&m, ctx, "gpt2-nano", "vocab=11,context=9,layers=1,width=8,heads=2,ffn=8", "softmax", 0, err));
+    gm_status status = preset_constants(&kept, &scale, m, &f, 0.25f, err);
+    gm_model_free(m);
+    GM_TRY(status);
+    GM_TRY(feature_count(&features, err));
+    const struct {
+        const char *name;
+        double got, want;
+    } known[] = {
+        {"massive activations, size", massive_count(100, nextafterf(100, 101), 0.05f), 1},
+        {"massive activations, times the median", massive_count(250, nextafterf(250, 0), 0.25f), 1},
+        {"outlier features, shares of layers and positions", features, 1},
+        {"LLM.int8()'s threshold", kept, 2},
+        {"SmoothQuant's alpha", scale, 6},
+    };
+    double worst = 0;
+    char where[128] = "";
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        double error = fabs(known[i].got / known[i].want - 1);
+        if (!(error <= worst))
+            snprintf(where, sizeof where, "%s: %g instead of %g", known[i].name, known[i].got, known[i].want);
+        worst = gm_selftest_larger(worst, error);
+    }
+    gm_selftest_add(t, "published constants", sizeof known / sizeof *known, worst, 1e-6, where);
+    return GM_OK;
+}
+
 /* ---- integers ------------------------------------------------------------------------------------------------------------------------ */
 
 static gm_status check_executed(gm_selftest *t, gm_model *m, const gm_data *data, gm_error *err) {
@@ -268,6 +358,8 @@ gm_status gm_selftest_models(gm_selftest *t, const gm_ctx *ctx, gm_error *err) {
         status = check_executed(t, m, data, err);
     if (status == GM_OK)
         status = check_measured(t, ctx, data, err);
+    if (status == GM_OK)
+        status = check_constants(t, ctx, err);
     gm_model_free(m);
     gm_data_free(data);
     return status;

@@ -179,7 +179,7 @@ class Explain(Case):
 
 class Selftest(Case):
     CHECKS = ("kernels", "normaliser rows", "attention forward", "attention gradients", "metrics: moments", "quantizer grids",
-              "quantizer ranges", "model gradients", "20 training steps", "W8A8 executed", "metrics of models")
+              "quantizer ranges", "model gradients", "20 training steps", "W8A8 executed", "metrics of models", "published constants")
 
     def test_one_table(self):
         """Every table of this machine is tests/selftest/test_selftest.c's."""
