@@ -49,7 +49,7 @@ bench-record: build ## write that record and docs/performance.md's table; on a q
 	@python3 bench/check.py --record --table docs/performance.md --ghostmax $(BUILD)/ghostmax
 
 install: build ## program, library, headers, man pages, completion to PREFIX (default /usr/local)
-	@cmake --install $(BUILD) --prefix $(PREFIX)
+	@umask 022 && cmake --install $(BUILD) --prefix $(PREFIX)
 	@cp $(BUILD)/install_manifest.txt $(BUILD)/installed.txt
 
 uninstall: ## remove what the last `make install` put down

@@ -1,6 +1,7 @@
 #!/bin/sh
 # What `make install` puts down is enough: the installed program runs; an example builds from the installed headers and libraries alone, by
-# pkg-config and by find_package, shared and static, and a program in C++ by both; and `make uninstall` leaves nothing.
+# pkg-config and by find_package, shared and static, and a program in C++ by both; others may read it whatever the umask is; and
+# `make uninstall` leaves nothing.
 # Usage: install.sh SOURCE_DIR BUILD_DIR [EXTRA_FLAGS]
 set -eu
 source=$1
@@ -50,8 +51,16 @@ for file in man/man1/ghostmax.1 man/man1/ghostmax-lab.1 bash-completion/completi
     [ -s "$prefix/share/$file" ]
 done
 
-# DESTDIR goes before the prefix, and what was installed is removed again.
-DESTDIR=$root/stage cmake --install "$build" --prefix /usr >/dev/null
+# By make: DESTDIR goes before the prefix, folders are open to all, and what was installed is removed again. In a build folder that knows of
+# no other installation.
+mkdir front
+ln -s "$build/cmake_install.cmake" "$build/install_manifest.txt" front/
+umask 077
+front() {
+    env -u MAKEFLAGS DESTDIR="$root/stage" make -s -C "$source" -o build "$1" BUILD="$root/front" PREFIX=/usr >/dev/null
+}
+front install
 [ -x stage/usr/bin/ghostmax ]
-DESTDIR=$root/stage "$source/tools/uninstall.sh" "$build/install_manifest.txt"
+[ -z "$(find stage -type d ! -perm -005 -o -type f ! -perm -004)" ]
+front uninstall
 [ -z "$(find stage -type f -o -type l -o -name ghostmax)" ]
