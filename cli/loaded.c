@@ -1,6 +1,7 @@
 /* loaded.c -- what eval and measure begin with: a model from its folder, and data through the model's own tokenizer. */
 #include "cli.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -16,7 +17,7 @@ const char *cli_tokenizer_beside(cli_loaded *loaded, const char *model) {
         char path[1100];
         snprintf(loaded->tokenizer_path, sizeof loaded->tokenizer_path, "%.*s", folder ? folder : 1, folder ? model : ".");
         snprintf(path, sizeof path, "%s/%s", loaded->tokenizer_path, names[i]);
-        if (access(path, F_OK) == 0)
+        if (access(path, F_OK) == 0 || (errno != ENOENT && errno != ENOTDIR)) /* whoever opens it says what is wrong with it */
             return loaded->tokenizer_path;
     }
     return NULL;

@@ -5,6 +5,7 @@
 
 #include "ghostmax.h"
 
+#include <dirent.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -132,6 +133,8 @@ void gm_lock_release(gm_lock *lock); /* not taken: fine */
 
 gm_status gm_dir_make(const char *path, gm_error *err); /* like mkdir -p; an existing folder is fine */
 bool gm_path_exists(const char *path);
+/* The next entry of a folder; NULL behind the last one, and with an error in *status where that is not known. */
+struct dirent *gm_dir_next(DIR *dir, const char *folder, gm_status *status, gm_error *err);
 /* The first of `names` (ended by NULL) that stands in folder; NULL: none does. */
 const char *gm_dir_has(const char *folder, const char *const *names);
 bool gm_path_is_dir(const char *path);

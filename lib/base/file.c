@@ -89,8 +89,13 @@ static int open_temporary(char *name, size_t size, const char *path) {
 
 /* What will be replaced: where a link leads, and never a device or a pipe, which a rename would put a file in the place of. */
 static gm_status find_target(char target[1024], const char *path, gm_error *err) {
-    struct stat info;
-    char *end = lstat(path, &info) == 0 && S_ISLNK(info.st_mode) ? realpath(path, NULL) : NULL;
+    struct stat info = {0};
+    char *end = NULL;
+    bool known = lstat(path, &info) == 0 || errno == ENOENT;
+    if (known && S_ISLNK(info.st_mode))
+        known = (end = realpath(path, NULL)) != NULL || errno == ENOENT; /* a link to nothing is replaced itself */
+    if (!known)
+        return gm_fail_errno(err, "cannot write '%s'", path);
     const size_t n = (size_t)snprintf(target, 1024, "%s", end ? end : path);
     free(end);
     if (n >= 1024)
@@ -226,6 +231,14 @@ gm_status gm_dir_make(const char *path, gm_error *err) {
 bool gm_path_exists(const char *path) {
     struct stat info;
     return stat(path, &info) == 0 || (errno != ENOENT && errno != ENOTDIR);
+}
+
+struct dirent *gm_dir_next(DIR *dir, const char *folder, gm_status *status, gm_error *err) {
+    errno = 0;
+    struct dirent *entry = readdir(dir);
+    if (!entry && errno)
+        *status = gm_fail_errno(err, "cannot read the folder '%s'", folder);
+    return entry;
 }
 
 const char *gm_dir_has(const char *folder, const char *const *names) {

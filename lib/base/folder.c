@@ -164,7 +164,7 @@ static gm_status make_room(const gm_folder *f, const char *name, bool same, gm_e
 static gm_status make_room_all(const gm_folder *f, const char *const *patterns, gm_error *err) {
     DIR *dir = opendir(f->path);
     gm_status status = dir ? GM_OK : gm_fail_errno(err, "cannot read '%s'", f->path);
-    for (struct dirent *e; dir && status == GM_OK && (e = readdir(dir));) {
+    for (struct dirent *e; status == GM_OK && (e = gm_dir_next(dir, f->path, &status, err));) {
         int i = 0;
         while (patterns[i] && fnmatch(patterns[i], e->d_name, 0) != 0)
             i++;
@@ -187,7 +187,7 @@ static gm_status move_all(const gm_folder *f, const char *last, const char *cons
     while (dir && status == GM_OK && moved) { /* a folder that changes is read from its start */
         moved = false;
         rewinddir(dir);
-        for (struct dirent *e; status == GM_OK && !moved && (e = readdir(dir));) {
+        for (struct dirent *e; status == GM_OK && !moved && (e = gm_dir_next(dir, f->staging, &status, err));) {
             if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0 || (last && strcmp(e->d_name, last) == 0))
                 continue;
             status = move_in(f, e->d_name, err);
@@ -228,16 +228,18 @@ gm_status gm_folder_commit(gm_folder *f, const char *last, const char *const *ob
 /* ---- who works here ---------------------------------------------------------------------------------------------------------------------
  */
 
-/* What the one who has the lock wrote: "1234 on host"; "another process" where it could not. */
+/* What the one who has the lock wrote: "process 1234 on host"; "another process" where that cannot be read whole. */
 static void read_holder(char *dst, size_t size, const char *path) {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     ssize_t n = fd < 0 ? 0 : read(fd, dst, size - 1);
     dst[n > 0 ? n : 0] = 0;
     if (fd >= 0)
         close(fd);
-    dst[strcspn(dst, "\n")] = 0;
-    if (!*dst)
-        snprintf(dst, size, "another one");
+    char *end = strchr(dst, '\n');
+    if (end)
+        *end = 0;
+    else
+        snprintf(dst, size, "another process");
 }
 
 gm_status gm_lock_try(gm_lock *lock, const char *path, bool *busy, gm_error *err) {
@@ -266,7 +268,7 @@ gm_status gm_lock_try(gm_lock *lock, const char *path, bool *busy, gm_error *err
             continue;
         }
         gethostname(host, sizeof host - 1);
-        int n = snprintf(holder, sizeof holder, "%ld on %s\n", (long)getpid(), host);
+        int n = snprintf(holder, sizeof holder, "process %ld on %s\n", (long)getpid(), host);
         if (ftruncate(fd, 0) == 0)
             gm_fd_write(fd, holder, (size_t)n); /* for the message alone: a full disk does not matter here */
         lock->fd = fd;
@@ -284,7 +286,7 @@ gm_status gm_lock_take(gm_lock *lock, const char *folder, gm_error *err) {
     if (!busy)
         return GM_OK;
     read_holder(holder, sizeof holder, path);
-    return gm_fail(err, GM_EIO, "'%s' is being worked in by process %s; wait for it to end, or choose another folder", folder, holder);
+    return gm_fail(err, GM_EIO, "'%s' is being worked in by %s; wait for it to end, or choose another folder", folder, holder);
 }
 
 void gm_lock_release(gm_lock *lock) {

@@ -279,7 +279,7 @@ static gm_status settle_older(const char *folder, int64_t keep_step, int64_t *ne
     if (!dir)
         return gm_fail_errno(err, "cannot open folder '%s'", folder);
     gm_status status = GM_OK;
-    for (struct dirent *entry; status == GM_OK && (entry = readdir(dir));) {
+    for (struct dirent *entry; status == GM_OK && (entry = gm_dir_next(dir, folder, &status, err));) {
         char path[1024];
         struct stat info;
         int64_t made = time_of(entry->d_name);

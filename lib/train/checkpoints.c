@@ -28,13 +28,14 @@ static gm_status next_older(int64_t *best, const gm_checkpoints *c, int64_t limi
     DIR *dir = opendir(c->folder);
     if (!dir)
         return gm_fail_errno(err, "cannot read the folder '%s'", c->folder);
-    for (struct dirent *e; (e = readdir(dir));) {
+    gm_status status = GM_OK;
+    for (struct dirent *e; status == GM_OK && (e = gm_dir_next(dir, c->folder, &status, err));) {
         int64_t step = step_of(e->d_name);
         if (step < limit)
             *best = GM_MAX(*best, step);
     }
     closedir(dir);
-    return GM_OK;
+    return status;
 }
 
 gm_status gm_checkpoints_path(char path[1024], const gm_checkpoints *c, int i, gm_error *err) {

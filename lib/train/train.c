@@ -534,7 +534,7 @@ static gm_status look_at_folder(run *r, bool *finished, gm_train_result *result,
             status = gm_lock_take(&r->lock, r->folder, err);
         if (status == GM_OK && r->lock.fd >= 0)
             status = record_load(r, finished, result, err); /* another one may have been at it until now */
-        if (status == GM_OK && r->lock.fd >= 0)
+        if (status == GM_OK)
             gm_dir_sweep(r->folder);
         if (status == GM_OK && *finished)
             gm_checkpoints_remove(&r->checkpoints, NULL); /* what a kill behind the last step left */

@@ -2,9 +2,11 @@
  * the command line fails, is short, or is the process's last.
  *
  *   GM_FAULT=NAME:N:HOW   the N-th call of NAME ("memory": any allocation, jansson's too; "parser": one in jansson's parser) does HOW: an
- * errno's number; "short" (write: one byte of them); "kill" (SIGKILL before the call; write: behind the first half) GM_FAULT_SITES=FILE at
- * the end, a line "NAME N" for the first call of every place in the code (told apart by the call stack), so that a test can visit each
- * place once
+ * errno's number; "short" (read, write: one byte of them); "kill" (SIGKILL before the call; write: behind the first half)
+ * GM_FAULT_SITES=FILE at the end, a line "NAME N" for the first call of every place in the code (told apart by the call stack), so that a
+ * test can visit each place once
+ *
+ * Streams, the three standard ones included, read and write by the calls here.
  *
  * Used by tests/faults/faults.py and tests/crash/crash.py. */
 #define _GNU_SOURCE
@@ -32,15 +34,28 @@
     CALL(openat)    \
     CALL(fopen)     \
     CALL(opendir)   \
+    CALL(fdopendir) \
+    CALL(readdir)   \
     CALL(stat)      \
+    CALL(lstat)     \
     CALL(fstat)     \
+    CALL(fstatat)   \
+    CALL(access)    \
+    CALL(realpath)  \
     CALL(mmap)      \
+    CALL(munmap)    \
+    CALL(read)      \
     CALL(write)     \
+    CALL(lseek)     \
     CALL(fsync)     \
+    CALL(close)     \
     CALL(rename)    \
     CALL(link)      \
     CALL(unlink)    \
+    CALL(unlinkat)  \
     CALL(mkdir)     \
+    CALL(rmdir)     \
+    CALL(truncate)  \
     CALL(ftruncate) \
     CALL(flock)
 
@@ -70,6 +85,7 @@ static FILE *sites_file;
 static _Thread_local bool inside; /* writing down a site calls some of these */
 
 FILE *__real_fopen(const char *path, const char *mode);
+static FILE *stream(int fd, const char *mode);
 
 /* Before main, and before any thread. */
 __attribute__((constructor)) static void begin(void) {
@@ -89,6 +105,10 @@ __attribute__((constructor)) static void begin(void) {
     sites_path = getenv("GM_FAULT_SITES");
     if (sites_path)
         sites_file = __real_fopen(sites_path, "we");
+    stdin = stream(STDIN_FILENO, "r");
+    stdout = stream(STDOUT_FILENO, "w");
+    stderr = stream(STDERR_FILENO, "w");
+    setvbuf(stderr, NULL, _IONBF, 0);
 }
 
 static void note_site(call c, long n) {
@@ -115,9 +135,11 @@ static int next(call c) {
         return 0;
     long n = atomic_fetch_add(&counts[c], 1) + 1;
     if (sites_file) {
+        int reason = errno;
         inside = true;
         note_site(c, n);
         inside = false;
+        errno = reason;
     }
     if ((int)c != fault_call || n != fault_at)
         return 0;
@@ -240,7 +262,8 @@ int __wrap_openat(int folder, const char *path, int flags, ...) {
 FILE *__wrap_fopen(const char *path, const char *mode);
 FILE *__wrap_fopen(const char *path, const char *mode) {
     FAILS(fopen, NULL);
-    return __real_fopen(path, mode);
+    int fd = __real_open(path, O_RDONLY | O_CLOEXEC); /* never to write */
+    return fd >= 0 ? stream(fd, mode) : NULL;
 }
 
 DIR *__real_opendir(const char *path);
@@ -250,11 +273,32 @@ DIR *__wrap_opendir(const char *path) {
     return __real_opendir(path);
 }
 
+DIR *__real_fdopendir(int fd);
+DIR *__wrap_fdopendir(int fd);
+DIR *__wrap_fdopendir(int fd) {
+    FAILS(fdopendir, NULL);
+    return __real_fdopendir(fd);
+}
+
+struct dirent *__real_readdir(DIR *folder);
+struct dirent *__wrap_readdir(DIR *folder);
+struct dirent *__wrap_readdir(DIR *folder) {
+    FAILS(readdir, NULL);
+    return __real_readdir(folder);
+}
+
 int __real_stat(const char *path, struct stat *info);
 int __wrap_stat(const char *path, struct stat *info);
 int __wrap_stat(const char *path, struct stat *info) {
     FAILS(stat, -1);
     return __real_stat(path, info);
+}
+
+int __real_lstat(const char *path, struct stat *info);
+int __wrap_lstat(const char *path, struct stat *info);
+int __wrap_lstat(const char *path, struct stat *info) {
+    FAILS(lstat, -1);
+    return __real_lstat(path, info);
 }
 
 int __real_fstat(int fd, struct stat *info);
@@ -264,11 +308,48 @@ int __wrap_fstat(int fd, struct stat *info) {
     return __real_fstat(fd, info);
 }
 
+int __real_fstatat(int folder, const char *path, struct stat *info, int flags);
+int __wrap_fstatat(int folder, const char *path, struct stat *info, int flags);
+int __wrap_fstatat(int folder, const char *path, struct stat *info, int flags) {
+    FAILS(fstatat, -1);
+    return __real_fstatat(folder, path, info, flags);
+}
+
+int __real_access(const char *path, int mode);
+int __wrap_access(const char *path, int mode);
+int __wrap_access(const char *path, int mode) {
+    FAILS(access, -1);
+    return __real_access(path, mode);
+}
+
+char *__real_realpath(const char *path, char *whole);
+char *__wrap_realpath(const char *path, char *whole);
+char *__wrap_realpath(const char *path, char *whole) {
+    FAILS(realpath, NULL);
+    return __real_realpath(path, whole);
+}
+
 void *__real_mmap(void *at, size_t n, int protection, int flags, int fd, off_t offset);
 void *__wrap_mmap(void *at, size_t n, int protection, int flags, int fd, off_t offset);
 void *__wrap_mmap(void *at, size_t n, int protection, int flags, int fd, off_t offset) {
     FAILS(mmap, MAP_FAILED);
     return __real_mmap(at, n, protection, flags, fd, offset);
+}
+
+int __real_munmap(void *at, size_t n);
+int __wrap_munmap(void *at, size_t n);
+int __wrap_munmap(void *at, size_t n) {
+    FAILS(munmap, -1);
+    return __real_munmap(at, n);
+}
+
+ssize_t __real_read(int fd, void *bytes, size_t n);
+ssize_t __wrap_read(int fd, void *bytes, size_t n);
+ssize_t __wrap_read(int fd, void *bytes, size_t n) {
+    int how = next(CALL_read);
+    if (how > 0)
+        return -1;
+    return __real_read(fd, bytes, how == HOW_SHORT && n > 1 ? 1 : n);
 }
 
 ssize_t __real_write(int fd, const void *bytes, size_t n);
@@ -287,11 +368,28 @@ ssize_t __wrap_write(int fd, const void *bytes, size_t n) {
     return __real_write(fd, bytes, n);
 }
 
+off_t __real_lseek(int fd, off_t n, int from);
+off_t __wrap_lseek(int fd, off_t n, int from);
+off_t __wrap_lseek(int fd, off_t n, int from) {
+    FAILS(lseek, -1);
+    return __real_lseek(fd, n, from);
+}
+
 int __real_fsync(int fd);
 int __wrap_fsync(int fd);
 int __wrap_fsync(int fd) {
     FAILS(fsync, -1);
     return __real_fsync(fd);
+}
+
+int __real_close(int fd);
+int __wrap_close(int fd);
+int __wrap_close(int fd) {
+    int how = next(CALL_close), result = __real_close(fd); /* gone in any case, as Linux does it */
+    if (how <= 0)
+        return result;
+    errno = how;
+    return -1;
 }
 
 int __real_rename(const char *from, const char *to);
@@ -315,11 +413,32 @@ int __wrap_unlink(const char *path) {
     return __real_unlink(path);
 }
 
+int __real_unlinkat(int folder, const char *path, int flags);
+int __wrap_unlinkat(int folder, const char *path, int flags);
+int __wrap_unlinkat(int folder, const char *path, int flags) {
+    FAILS(unlinkat, -1);
+    return __real_unlinkat(folder, path, flags);
+}
+
 int __real_mkdir(const char *path, mode_t mode);
 int __wrap_mkdir(const char *path, mode_t mode);
 int __wrap_mkdir(const char *path, mode_t mode) {
     FAILS(mkdir, -1);
     return __real_mkdir(path, mode);
+}
+
+int __real_rmdir(const char *path);
+int __wrap_rmdir(const char *path);
+int __wrap_rmdir(const char *path) {
+    FAILS(rmdir, -1);
+    return __real_rmdir(path);
+}
+
+int __real_truncate(const char *path, off_t n);
+int __wrap_truncate(const char *path, off_t n);
+int __wrap_truncate(const char *path, off_t n) {
+    FAILS(truncate, -1);
+    return __real_truncate(path, n);
 }
 
 int __real_ftruncate(int fd, off_t n);
@@ -334,4 +453,25 @@ int __wrap_flock(int fd, int operation);
 int __wrap_flock(int fd, int operation) {
     FAILS(flock, -1);
     return __real_flock(fd, operation);
+}
+
+/* ---- streams: what the C library does with read and write, by those above. It writes until all is out. */
+
+static ssize_t stream_read(void *fd, char *bytes, size_t n) {
+    return __wrap_read((int)(intptr_t)fd, bytes, n);
+}
+
+static ssize_t stream_write(void *fd, const char *bytes, size_t n) {
+    size_t done = 0;
+    for (ssize_t more = 1; done < n && more > 0; done += more > 0 ? (size_t)more : 0)
+        more = __wrap_write((int)(intptr_t)fd, bytes + done, n - done);
+    return (ssize_t)done;
+}
+
+static int stream_close(void *fd) {
+    return __wrap_close((int)(intptr_t)fd);
+}
+
+static FILE *stream(int fd, const char *mode) {
+    return fopencookie((void *)(intptr_t)fd, mode, (cookie_io_functions_t){stream_read, stream_write, NULL, stream_close});
 }

@@ -1,9 +1,9 @@
-"""Calls that fail, one at a time, over the whole program: allocations, and those to the system. 
-Usage: faults.py BUILD [PLACES [COMMANDS [WORKERS]]]
+"""Calls that fail, one at a time, over the whole program: allocations, and those to the system.
+Usage: faults.py BUILD [PLACES [COMMANDS [WORKERS [KINDS]]]]
 
-For every job of scene.py (COMMANDS: those; all) and every place in the code that makes such a call (told apart by its call stack), up to PLACES
-a job and kind, the call made there fails: an allocation gives NULL; write, fsync, open and the rest an errno of theirs (full disk, input/output error, no more
-file handles, interrupted), or write takes one byte of what it was given. Then
+For every job of scene.py (COMMANDS: those; all) and every place in the code that makes such a call (of KINDS: those; all; told apart by its call
+stack), up to PLACES a job and kind, the call made there fails: an allocation gives NULL; write, fsync, open and the rest an errno of theirs (full
+disk, input/output error, no more file handles, interrupted), or read and write take one byte of what they could. Then
   - the program ended by itself, with 0 or 1; a sanitizer, if it is built with one, found nothing, leaks included;
   - with 1 it said why in one line, with 0 its output is the undisturbed one's;
   - no file under its final name is torn, none is left under a temporary one;
@@ -22,13 +22,15 @@ import scene
 ENOENT, EINTR, EIO, ENOMEM, EACCES, EMFILE, ENOSPC, ENOLCK, EPERM = 2, 4, 5, 12, 13, 24, 28, 37, 1
 HOW = {
     "memory": [ENOMEM], "parser": [ENOMEM],
-    "open": [EMFILE, EACCES], "openat": [EMFILE], "fopen": [EMFILE], "opendir": [EMFILE],
-    "stat": [EACCES], "fstat": [EIO], "mmap": [ENOMEM],
-    "write": ["short", EINTR, ENOSPC, EIO], "fsync": [EIO, EINTR],
-    "rename": [EIO], "link": [EPERM], "unlink": [EIO], "mkdir": [ENOSPC], "ftruncate": [EIO], "flock": [ENOLCK],
+    "open": [EMFILE, EACCES], "openat": [EMFILE], "fopen": [EMFILE], "opendir": [EMFILE], "fdopendir": [ENOMEM], "readdir": [EIO],
+    "stat": [EACCES], "lstat": [EACCES], "fstat": [EIO], "fstatat": [EACCES], "access": [EACCES], "realpath": [EACCES],
+    "mmap": [ENOMEM], "munmap": [ENOMEM],
+    "read": ["short", EINTR, EIO], "write": ["short", EINTR, ENOSPC, EIO], "lseek": [EIO], "fsync": [EIO, EINTR], "close": [EIO],
+    "rename": [EIO], "link": [EPERM], "unlink": [EIO], "unlinkat": [EIO], "mkdir": [ENOSPC], "rmdir": [EIO], "truncate": [EIO], "ftruncate": [EIO],
+    "flock": [ENOLCK],
 }
 # A failed removal leaves what was to be removed; a failed lock leaves its file.
-MAY_LEAVE = {"unlink", "flock", "openat", "opendir", "open", "fstat", "stat"}
+MAY_LEAVE = {"unlink", "unlinkat", "rmdir", "flock", "openat", "opendir", "fdopendir", "readdir", "open", "fstat", "fstatat", "stat"}
 
 
 def places(stage, job, folder):
@@ -52,6 +54,7 @@ def check(stage, job, fault, clean, output, ends):
     nothing for us to do about that but to have no file torn by it. `ends`: by what was left, how the same command ended over it."""
     kind = fault.split(":")[0]
     folder = stage.fresh(job)
+    dead = scene.leftovers(folder)  # of a process before this one
     try:
         done = stage.run(folder, scene.JOBS[job][0], GM_FAULT=fault)
         lines = done.stderr.splitlines()
@@ -69,7 +72,7 @@ def check(stage, job, fault, clean, output, ends):
         tells_what_it_could = job == "info" and kind != "memory"  # of what it cannot read it says so, or nothing
         if done.returncode == 0 and job != "lab" and not tells_what_it_could and scene.said(done.stdout) != output:
             return f"ended well with another output; said {lines}: {done.stdout[:500]}"
-        left = scene.leftovers(folder)
+        left = [x for x in scene.leftovers(folder) if x not in dead]
         if left and kind not in MAY_LEAVE and not crashed:
             return f"left {left}"
         state = repr((sorted(files.items()), scene.outline(folder)))
@@ -102,6 +105,7 @@ def main():
     limit = int(sys.argv[2]) if len(sys.argv) > 2 else 10**9
     jobs = sys.argv[3].split(",") if len(sys.argv) > 3 and sys.argv[3] != "all" else list(scene.JOBS)
     workers = int(sys.argv[4]) if len(sys.argv) > 4 else 1
+    kinds = sys.argv[5].split(",") if len(sys.argv) > 5 else list(HOW)
     pick = random.Random(7)
     tried, bad, beyond = collections.Counter(), 0, 0
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
@@ -112,8 +116,8 @@ def main():
             found, clean, output = places(stage, job, first)
             scene.remove(first)
             faults, ends = [], {}
-            for kind, ways in HOW.items():
-                wanted = [f"{kind}:{n}:{way}" for n in found[kind] for way in ways]
+            for kind in kinds:
+                wanted = [f"{kind}:{n}:{way}" for n in found[kind] for way in HOW[kind]]
                 faults += pick.sample(wanted, limit) if len(wanted) > limit else wanted
                 tried[kind] += min(len(wanted), limit)
             for fault, wrong in zip(faults, pool.map(lambda fault: check(stage, job, fault, clean, output, ends), faults)):
