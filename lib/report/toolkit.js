@@ -190,16 +190,17 @@ function csvOf(table) {
 // The picture alone, with what stands around it on the page: its title, and the names of its colours.
 function svgOf(svg, title, variants) {
   const copy = svg.cloneNode(true), [, , w, h] = svg.getAttribute("viewBox").split(" ").map(Number), c = ink();
-  let x = 4, y = -14;
+  let x = 4, row = 1;
   const names = variants.map(name => {
     const width = 24 + 6.6 * name.length;
-    if (x > 4 && x + width > w) [x, y] = [4, y - 18];
+    if (x > 4 && x + width > w) [x, row] = [4, row + 1];
     x += width;
-    return [name, x - width, y];
+    return [name, x - width, row];
   });
-  const top = (variants.length ? -y + 8 : 0) + 28, head = d3.select(copy).attr("viewBox", `0 ${-top} ${w} ${h + top}`).attr("height", h + top).append("g");
+  const top = 28 + (variants.length ? 18 * row : 0), head = d3.select(copy).attr("viewBox", `0 ${-top} ${w} ${h + top}`).attr("height", h + top).append("g");
   label(head, 4, -top + 18, title, "start", c.text).attr("font-size", 13).attr("font-weight", 600);
-  names.forEach(([name, left, base]) => {
+  names.forEach(([name, left, line]) => {
+    const base = 18 * (line + 1) - top;
     head.append("line").attr("x1", left).attr("x2", left + 14).attr("y1", base - 4).attr("y2", base - 4).attr("stroke", color(name)).attr("stroke-width", 4).attr("stroke-dasharray", dash(name));
     label(head, left + 18, base, name, "start", c.text);
   });

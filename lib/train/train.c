@@ -538,6 +538,8 @@ static gm_status look_at_folder(run *r, bool *finished, gm_train_result *result,
             gm_dir_sweep(r->folder);
         if (status == GM_OK && *finished)
             gm_checkpoints_remove(&r->checkpoints, NULL); /* what a kill behind the last step left */
+        if (status == GM_OK && *finished && r->lock.fd < 0 && gm_dir_has(r->folder, (const char *const[]){GM_LOCK_NAME, NULL}))
+            gm_lock_take(&r->lock, r->folder, NULL); /* that, too: it goes when this process is done */
     }
     GM_TRY(gm_dist_agree(d, status, err));
     GM_TRY(gm_dist_broadcast(d, finished, sizeof *finished, err));

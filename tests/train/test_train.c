@@ -409,8 +409,12 @@ static void leftovers_are_removed(void **state) {
     snprintf(path, sizeof path, "%s/state-000000003.safetensors", folder);
     left = fopen(path, "w");
     fclose(left);
+    snprintf(path, sizeof path, "%s/.ghostmax.lock", folder);
+    left = fopen(path, "w");
+    fclose(left);
     finish(folder, &cfg, &o, &w);
     assert_int_equal(checkpoints_in(folder), 0);
+    assert_false(gm_path_exists(path));
     remove_folder(folder);
 }
 
