@@ -24,7 +24,9 @@ static void eval_defaults(void *args) {
 static const cli_option eval_options[] = {
     {"data", "SOURCE", "stories, bb, or a file; its validation split is what counts", CLI_TEXT, offsetof(eval_args, data.source), 0, 0,
      "must be given"},
-    {"stride", "N", "score the whole file instead, in windows of --context tokens that move by N (the Hugging Face perplexity recipe)",
+    {"stride", "N",
+     "score the whole file instead, in windows of --context tokens that move by N (the Hugging Face perplexity recipe); other programs' "
+     "models begin with BOS only where their tokenizer puts one",
      CLI_COUNT, offsetof(eval_args, eval.stride), 1, 1 << 24, "the validation split"},
     {"tokenizer", "FILE", "the model's tokenizer, where it carries none", CLI_TEXT, offsetof(eval_args, data.tokenizer), 0, 0,
      "the model's own"},

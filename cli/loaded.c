@@ -88,7 +88,8 @@ static gm_status load_all(cli_loaded *loaded, const cli_common *common, gm_data_
         return GM_EINVAL;
     }
     data->for_model = true;
-    data->no_bos |= gm_model_config_of(loaded->model)->bos == GM_BOS_NEVER; /* as in training */
+    data->no_bos |= gm_model_config_of(loaded->model)->bos == GM_BOS_NEVER; /* as in training; unknown: as its library encodes a text */
+    data->own_bos = data->whole && gm_model_config_of(loaded->model)->bos == GM_BOS_UNKNOWN;
     if (!data->tokenizer)
         data->tokenizer = cli_tokenizer_beside(loaded, folder);
     status = gm_data_open(&loaded->data, data, err);

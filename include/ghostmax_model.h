@@ -196,6 +196,7 @@ typedef struct gm_data_options {
     int64_t vocab;         /* words, bpe: 0 is the source's default */
     bool keep_case;        /* words: do not lower-case */
     bool no_bos;           /* default: every sequence starts with BOS */
+    bool own_bos;          /* only where the tokenizer puts one before every text (GPT-2's does not, Llama's does) */
     int64_t context;       /* T of the sequences */
     const char *tokenizer; /* use this tokenizer file instead of building one */
     bool for_model;        /* a trained model reads it: a text whose tokenizer would have to be built is refused (GM_EINVAL); without any

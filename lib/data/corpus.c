@@ -11,6 +11,7 @@
  * consecutive windows, each target once; what is left at a run's end is not used. They come in an order that strides through the whole
  * text (golden section), so that the first few dozen are a fair sample of it and not its first chapter. */
 #include "data.h"
+#include "subwords.h"
 
 #include <limits.h>
 #include <stdlib.h>
@@ -379,6 +380,8 @@ gm_status gm_corpus_open(gm_data *d, const gm_data_options *o, gm_error *err) {
     }
     GM_TRY(gm_file_open(&c->file, o->source, err));
     GM_TRY(gm_token_file_is(&c->file) ? read_tokens(d, c, o, err) : read_text(d, c, o, err));
+    if (o->own_bos && d->tokenizer && d->tokenizer->subwords)
+        d->bos = d->bos && d->tokenizer->subwords->adds_bos;
     bool found = o->whole;
     if (!found && c->grains[c->grain_count].token > 0)
         GM_TRY(make_split(c, d->context, d->bos, &found, err));

@@ -112,6 +112,18 @@ class Convert(Case):
             file.write(data[:at] + b"[" + data[at + 1:])
         self.fails(1, ["ghostmax.tokenizer", "byte"], "generate", out)
 
+    def test_whole_texts_begin_as_their_tokenizer_has_it(self):
+        """eval --stride on a model that does not say how it was trained: GPT-2's tokenizer puts no BOS, Hugging Face's recipe neither."""
+        m = self.trained("m", "--tokens", "bpe", "--vocab", 300)
+        self.ok("convert", m, "--to", "hf", "--out", self.path("hf"))
+        config = self.config("hf", "config.json")
+        del config["ghostmax"]
+        with open(self.path("hf", "config.json"), "w") as file:
+            json.dump(config, file)
+        line = ["--data", os.path.join(m, "train.json"), "--json", "--quiet", "--threads", 1]
+        for model, more, bos in (m, ["--stride", 8], True), (self.path("hf"), ["--stride", 8], False), (self.path("hf"), [], True):
+            self.assertEqual(json.loads(self.ok("eval", model, *line, *more))["bos"], bos)
+
     def test_what_it_is_stays(self):
         model = self.trained("m", "--attention", "softmax1")
         for to, out in ("hf", "hf"), ("gguf", "m.gguf"):
