@@ -3,6 +3,9 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+
+enum { DEVICE_MOST = 64 << 20 };
 
 static gm_status failed(gm_error *err, gm_status code, const char *what, const char *name, const char *advice) {
     *err = (gm_error){.code = code, .offset = -1};
@@ -12,6 +15,9 @@ static gm_status failed(gm_error *err, gm_status code, const char *what, const c
 
 static gm_status read_all(FILE *f, const char *name, size_t most, char **text, size_t *size, gm_error *err) {
     size_t capacity = 0;
+    struct stat info;
+    if (fstat(fileno(f), &info) == 0 && (S_ISCHR(info.st_mode) || S_ISBLK(info.st_mode)) && most > DEVICE_MOST)
+        most = DEVICE_MOST; /* it may have no end */
     do {
         if (*size > most)
             return failed(err, GM_EINVAL, "more text than is of use here:", name, "; give a shorter one");

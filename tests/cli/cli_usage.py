@@ -44,10 +44,12 @@ class Usage(Case):
             self.assertIn(done.returncode, (1, 2), arguments)
             self.assertNotRegex(done.stderr[:-1], r"[\x00-\x1f\x7f]", arguments)
 
-    def test_a_prompt_without_end(self):
+    def test_a_text_without_end(self):
         model = self.path("m")
         self.ok("train", "--data", self.text(), "--steps", 1, "--out", model, "--quiet", *TINY_TRAIN)
         self.fails(2, ["/dev/zero"], "generate", model, "--prompt-file", "/dev/zero")
+        self.fails(2, ["/dev/zero"], "tokenize", "/dev/zero", "--tokenizer", os.path.join(model, "tokenizer.json"), "--ids")
+        self.fails(2, ["/dev/zero"], "tokenize", "/dev/zero", "--train", "bpe", "--out", self.path("t.json"))
 
     def test_no_command_is_a_usage_error(self):
         self.assertEqual(self.run_program().returncode, 2)
