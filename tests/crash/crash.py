@@ -17,7 +17,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "faults"))
 import scene
 
-KINDS = "write fsync rename link unlink unlinkat mkdir rmdir truncate ftruncate open flock".split()
+KINDS = "write fsync rename link unlink unlinkat mkdir truncate ftruncate open flock".split()
 # Longer than a fault's job, so that there is a moment to hit: of 100 kills, how many each gets.
 SHARES = {"train": 40, "lab": 30, "quantize": 10, "convert-hf": 5, "convert-gguf": 5, "report": 10}
 LONGER = {"train": ["--steps", "400", "--checkpoint-every", "5"], "lab": ["--steps", "150", "--checkpoint-every", "5"]}

@@ -54,7 +54,6 @@
     CALL(unlink)    \
     CALL(unlinkat)  \
     CALL(mkdir)     \
-    CALL(rmdir)     \
     CALL(truncate)  \
     CALL(ftruncate) \
     CALL(flock)
@@ -425,13 +424,6 @@ int __wrap_mkdir(const char *path, mode_t mode);
 int __wrap_mkdir(const char *path, mode_t mode) {
     FAILS(mkdir, -1);
     return __real_mkdir(path, mode);
-}
-
-int __real_rmdir(const char *path);
-int __wrap_rmdir(const char *path);
-int __wrap_rmdir(const char *path) {
-    FAILS(rmdir, -1);
-    return __real_rmdir(path);
 }
 
 int __real_truncate(const char *path, off_t n);

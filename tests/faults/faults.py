@@ -26,11 +26,11 @@ HOW = {
     "stat": [EACCES], "lstat": [EACCES], "fstat": [EIO], "fstatat": [EACCES], "access": [EACCES], "realpath": [EACCES],
     "mmap": [ENOMEM], "munmap": [ENOMEM],
     "read": ["short", EINTR, EIO], "write": ["short", EINTR, ENOSPC, EIO], "lseek": [EIO], "fsync": [EIO, EINTR], "close": [EIO],
-    "rename": [EIO], "link": [EPERM], "unlink": [EIO], "unlinkat": [EIO], "mkdir": [ENOSPC], "rmdir": [EIO], "truncate": [EIO], "ftruncate": [EIO],
+    "rename": [EIO], "link": [EPERM], "unlink": [EIO], "unlinkat": [EIO], "mkdir": [ENOSPC], "truncate": [EIO], "ftruncate": [EIO],
     "flock": [ENOLCK],
 }
 # A failed removal leaves what was to be removed; a failed lock leaves its file.
-MAY_LEAVE = {"unlink", "unlinkat", "rmdir", "flock", "openat", "opendir", "fdopendir", "readdir", "open", "fstat", "fstatat", "stat"}
+MAY_LEAVE = {"unlink", "unlinkat", "flock", "openat", "opendir", "fdopendir", "readdir", "open", "fstat", "fstatat", "stat"}
 
 
 def places(stage, job, folder):
