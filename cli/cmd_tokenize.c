@@ -4,7 +4,6 @@
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 typedef struct tokenize_args {
@@ -127,13 +126,6 @@ static gm_status print_count(const tokenize_args *args, const gm_tokenizer *t, c
     return GM_OK;
 }
 
-/* A file ends; a device or a pipe may never do so. */
-static gm_status read_text(const char *path, char **text, size_t *size, gm_error *err) {
-    struct stat s;
-    bool file = stat(path, &s) == 0 && S_ISREG(s.st_mode);
-    return cli_read_text(path, file ? SIZE_MAX / 4 : 1 << 30, text, size, err);
-}
-
 static gm_status print_with_tokenizer(const tokenize_args *args, gm_error *err) {
     gm_tokenizer *t = NULL;
     char *text = NULL;
@@ -142,7 +134,7 @@ static gm_status print_with_tokenizer(const tokenize_args *args, gm_error *err) 
         return failed(err, GM_EINVAL, "--ids, --lines, --decode and --count need --tokenizer FILE");
     gm_status status = gm_tokenizer_load(&t, args->data.tokenizer, err);
     if (status == GM_OK)
-        status = read_text(args->common.operands[0], &text, &size, err);
+        status = cli_read_text(args->common.operands[0], SIZE_MAX / 4, &text, &size, err);
     if (status == GM_OK)
         status = args->decode  ? print_text(t, text, size, err)
                  : args->count ? print_count(args, t, text, size, err)
@@ -164,7 +156,7 @@ static gm_status train(const tokenize_args *args, gm_error *err) {
         return failed(err, GM_EINVAL, "--train needs --out FILE for the tokenizer");
     if (args->data.tokenizer || args->data.tokens)
         return failed(err, GM_EINVAL, "--train makes a tokenizer; leave --tokenizer and --tokens out");
-    gm_status status = read_text(args->common.operands[0], &text, &size, err);
+    gm_status status = cli_read_text(args->common.operands[0], SIZE_MAX / 4, &text, &size, err);
     if (status == GM_OK)
         status = gm_tokenizer_build(&t, args->train, text, size, args->data.vocab, !args->data.keep_case, err);
     if (status == GM_OK)
