@@ -363,9 +363,8 @@ static gm_status add_entry(gm_tokenizer *t, const entry *e, gm_text *bytes, gm_e
             return gm_fail_memory(err, e->size);
         n = gm_byte_text(bytes->data, key, e->size);
         key = bytes->data;
-        if (e->added &&
-            n != (int64_t)e->size) /* found in the text as it is written here, and printed so: its characters stand for no bytes */
-            n = -1;
+        if (e->added && n != (int64_t)e->size)
+            n = -1; /* an added token is looked for and printed as it is written: its characters stand for no bytes */
     }
     if (n <= 0) /* not a text that the model could make */
         gm_tokenizer_add_hidden(t, e->text, strlen(e->text), e->added ? GM_TOKEN_USER_DEFINED : GM_TOKEN_NORMAL);
