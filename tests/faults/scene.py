@@ -88,10 +88,10 @@ class Scene:
             shutil.copytree(os.path.join(self.inputs, BEFORE[job]), os.path.join(path, "out", BEFORE[job]), symlinks=True)
         return path
 
-    def run(self, folder, arguments, **environment):
+    def run(self, folder, arguments, seconds=300, **environment):
         kept = {k: v for k, v in os.environ.items() if not k.startswith("GM_FAULT")}
         return subprocess.run([self.program, *arguments], cwd=folder, env={**kept, **environment}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE, text=True, timeout=300)
+                              stderr=subprocess.PIPE, text=True, timeout=seconds)
 
 
 def again(name, folder):
