@@ -228,11 +228,14 @@ gm_status gm_folder_commit(gm_folder *f, const char *last, const char *const *ob
 /* ---- who works here ---------------------------------------------------------------------------------------------------------------------
  */
 
-/* What the one who has the lock wrote: "process 1234 on host"; "another process" where that cannot be read whole. */
+/* What the one who has the lock wrote, "process 1234 on host"; "another process" where that cannot be read whole. */
 static void read_holder(char *dst, size_t size, const char *path) {
+    static const char before[] = "process ";
+    const size_t skip = sizeof before - 1;
+    snprintf(dst, size, "%s", before);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? 0 : read(fd, dst, size - 1);
-    dst[n > 0 ? n : 0] = 0;
+    ssize_t n = fd < 0 ? 0 : read(fd, dst + skip, size - skip - 1);
+    dst[skip + (n > 0 ? (size_t)n : 0)] = 0;
     if (fd >= 0)
         close(fd);
     char *end = strchr(dst, '\n');
@@ -268,7 +271,7 @@ gm_status gm_lock_try(gm_lock *lock, const char *path, bool *busy, gm_error *err
             continue;
         }
         gethostname(host, sizeof host - 1);
-        int n = snprintf(holder, sizeof holder, "process %ld on %s\n", (long)getpid(), host);
+        int n = snprintf(holder, sizeof holder, "%ld on %s\n", (long)getpid(), host);
         if (ftruncate(fd, 0) == 0)
             gm_fd_write(fd, holder, (size_t)n); /* for the message alone: a full disk does not matter here */
         lock->fd = fd;
