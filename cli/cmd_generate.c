@@ -185,7 +185,7 @@ static size_t held_from(const generation *g, const cli_texts *stop) {
 static gm_status add_piece(generation *g, const cli_texts *stop, int32_t id, bool *ended, gm_error *err) {
     size_t n;
     const char *piece = gm_tokenizer_piece(g->tokenizer, g->ids[g->count - 1], id, &n);
-    if (g->size + n > g->capacity) {
+    if (g->size + n >= g->capacity) { /* an empty piece needs a place too */
         size_t capacity = 2 * (g->size + n) + 256;
         char *grown = realloc(g->text, capacity);
         if (!grown)
