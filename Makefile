@@ -73,7 +73,7 @@ FAULTS ?= 100000
 test-crash: build ## kill -9 of everything that writes, 100 times at random moments and once in every place that writes (minutes)
 	@python3 -B tests/crash/crash.py $(BUILD)
 
-test-faults: ## every place that allocates or calls the system fails once, under the address sanitizer (a quarter of an hour)
+test-faults: ## every place that allocates or calls the system fails once, under the address sanitizer (half an hour)
 	@tools/setup.sh build test
 	@$(CONFIGURE) -B build-asan -DGM_SANITIZE=address
 	@cmake --build build-asan -j $(JOBS) --target ghostmax-faults
