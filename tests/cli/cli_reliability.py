@@ -179,7 +179,7 @@ class Reliability(Case):
         self.no_leftovers(self.path("out"))
 
     def test_a_lab_after_a_killed_one(self):
-        arguments = self.lab(self.path("out"), steps=200)
+        arguments = self.lab(self.path("out"), steps=1000)  # under way still when the second has ended, for which tsan takes a second
         first = self.second_is_told(arguments, self.path("out"))
         first.kill()
         first.communicate()
