@@ -90,24 +90,9 @@ static void format_spread(char *dst, size_t size, double mean, double std) {
 
 /* ---- blocks ------------------------------------------------------------------------------------------------------------------------ */
 
-/* The best mean of a column, which every row that has it shares; NaN: there is nothing to compare, or all have it. */
-static double best_mean(json_t *rows, const gm_metric *metric) {
-    double least = INFINITY, most = -INFINITY;
-    size_t i;
-    const json_t *row;
-    json_array_foreach(rows, i, row) {
-        double mean = field(json_object_get(row, metric->name), "mean");
-        if (isnan(mean))
-            continue;
-        least = fmin(least, mean);
-        most = fmax(most, mean);
-    }
-    return !metric->better || least >= most ? NAN : metric->better < 0 ? least : most;
-}
-
 static void add_metric(grid *g, json_t *rows, const gm_metric *metric) {
     int c = g->columns++;
-    const double best = best_mean(rows, metric);
+    const double best = gm_best_mean(rows, metric->name, metric->better);
     size_t i;
     const json_t *row;
     snprintf(g->cell[0][c], CELL, "%s", metric->title);

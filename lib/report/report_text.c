@@ -1,5 +1,6 @@
 /* report_text.c -- the report for a terminal, drawn from the JSON that the page draws: both show the same numbers. */
 #include "gather.h"
+#include "rows.h"
 #include "text_chart.h"
 
 #include <math.h>
@@ -112,19 +113,6 @@ static bool has_metric(const json_t *rows, const char *name) {
     return false;
 }
 
-/* The best mean of a column, which every row that has it shares; NaN: there is nothing to compare, or all have it. */
-static double best_mean(const json_t *rows, const char *name, double better) {
-    double least = INFINITY, most = -INFINITY;
-    const json_t *row;
-    size_t i;
-    json_array_foreach(rows, i, row) {
-        double mean = gm_gather_number(json_object_get(row, name), "mean");
-        least = fmin(least, mean);
-        most = fmax(most, mean);
-    }
-    return better == 0 || !(least < most) ? NAN : better < 0 ? least : most;
-}
-
 static int column_width(const drawing *d, const json_t *rows, const json_t *metric) {
     const char *name = gm_gather_text(metric, "name");
     int width = width_of(gm_gather_text(metric, "title"));
@@ -163,7 +151,7 @@ static void put_column_block(const drawing *d, const json_t *rows, const json_t 
         gm_chart_color(d->out, d->style, -1);
         for (int m = 0; m < count; m++) {
             const char *name = gm_gather_text(metrics[m], "name");
-            const double best_of = best_mean(rows, name, gm_gather_number(metrics[m], "better"));
+            const double best_of = gm_best_mean(rows, name, (int)json_integer_value(json_object_get(metrics[m], "better")));
             const bool best = gm_gather_number(json_object_get(row, name), "mean") == best_of;
             char cell[CELL_MOST];
             add_spread(cell, json_object_get(row, name), d->style);

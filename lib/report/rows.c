@@ -296,6 +296,18 @@ json_t *gm_run_rows(const json_t *runs, const gm_metrics *metrics) {
     return rows;
 }
 
+double gm_best_mean(const json_t *rows, const char *metric, int better) {
+    double least = INFINITY, most = -INFINITY;
+    size_t i;
+    const json_t *row;
+    json_array_foreach(rows, i, row) {
+        double mean = number_in(json_object_get(row, metric), "mean");
+        least = fmin(least, mean); /* NaN changes neither */
+        most = fmax(most, mean);
+    }
+    return better == 0 || !(least < most) ? NAN : better < 0 ? least : most;
+}
+
 /* Plain softmax under another way to quantize: its losses per precision, and nothing that quantization leaves alone. */
 static json_t *ablation_json(const row_runs *softmax, const gm_ablation *a, const json_t *precisions) {
     json_t *root = json_pack("{s:s, s:s, s:s, s:i}", "model", text_in(softmax->run[0], "model"), "variant", a->title, "quantizer", a->name,

@@ -57,6 +57,9 @@ const gm_ablation *gm_ablation_list(int index);
 void gm_run_values(json_t *run, const gm_metrics *metrics, const json_t *result, const json_t *measured, const json_t *quant);
 /* A row per model and variant, in the order in which they come first; seeds in ascending order. */
 json_t *gm_run_rows(const json_t *runs, const gm_metrics *metrics);
+/* The best mean of a metric (better: as in gm_metric), which every row that has it shares; NaN: there is nothing to compare, or all have
+ * it. */
+double gm_best_mean(const json_t *rows, const char *metric, int better);
 /* A row per model and alternative, of its plain softmax; empty where no run has any. */
 json_t *gm_ablation_rows(const json_t *runs, const json_t *precisions);
 /* Sentences, model by model. */
