@@ -25,7 +25,7 @@ function attentionChart(parent, group, index, side, pair) {
   };
   return figure(parent, {
     key: `attention-${index}-${side}`, className: "panel",
-    title: () => pair.run(side) ? `${runName(group, pair.run(side))}: attention of layer ${pair.layer() + 1}` : "no sample",
+    title: () => pair.run(side) ? `${runName(group, pair.run(side))}: attention of layer ${pair.layer()}` : "no sample",
     note: "query down, key across; the amber column at the left is the mass given to nothing",
     height: w => { const l = layout(w); return heads() ? l.rows * (l.size + 22) + 4 : 60; },
     table: () => {
@@ -33,8 +33,8 @@ function attentionChart(parent, group, index, side, pair) {
       d3.range(heads()).forEach(head => {
         const a = attentionOf(pair.run(side), pair.layer(), head);
         for (let i = 0; i < a.T; i++) {
-          rows.push([head + 1, i, "nothing", Number(a.nothing(i).toFixed(3))]);
-          for (let j = 0; j <= i; j++) rows.push([head + 1, i, String(j), Number(a.weight(i, j).toFixed(3))]);
+          rows.push([head, i, "nothing", Number(a.nothing(i).toFixed(3))]);
+          for (let j = 0; j <= i; j++) rows.push([head, i, String(j), Number(a.weight(i, j).toFixed(3))]);
         }
       });
       return { columns: ["head", "query", "key", "weight"], rows };
@@ -46,7 +46,7 @@ function attentionChart(parent, group, index, side, pair) {
         const a = attentionOf(run, pair.layer(), head), left = (head % l.columns) * (l.size + 12), top = Math.floor(head / l.columns) * (l.size + 22) + 16;
         const band = Math.max(5, Math.round(l.size / 24)), map = { left: left + band + 3, right: left + l.size, top, bottom: top + l.size - band - 3 };
         const nulls = d3.mean(d3.range(a.T), a.nothing), first = d3.mean(d3.range(a.T), i => a.weight(i, 0));
-        label(svg, left, top - 5, `head ${head + 1}`, "start", c.text);
+        label(svg, left, top - 5, `head ${head}`, "start", c.text);
         label(svg, left + l.size, top - 5, nulls > 0.0005 ? `${show(Number((100 * nulls).toFixed(1)))} % to nothing` : `${show(Number((100 * first).toFixed(1)))} % to the first`, "end");
         raster(svg, 1, a.T, { left, right: left + band, top: map.top, bottom: map.bottom }, (x, i) => ambers[Math.round(255 * Math.sqrt(a.nothing(i)))]).attr("class", "null-column");
         raster(svg, a.T, a.T, map, (j, i) => j > i ? [0, 0, 0, 0] : blues[Math.round(255 * Math.sqrt(a.weight(i, j)))]).attr("class", "mark");
@@ -55,7 +55,7 @@ function attentionChart(parent, group, index, side, pair) {
         const cell = (map.right - map.left) / a.T, spot = svg.append("rect").attr("fill", "none").attr("stroke", c.text).attr("opacity", 0).attr("pointer-events", "none");
         hoverArea(svg, { left, right: map.right, top: map.top, bottom: map.bottom }, (event, px, py) => {
           const i = Math.max(0, Math.min(a.T - 1, Math.floor((py - map.top) / (map.bottom - map.top) * a.T))), j = Math.min(a.T - 1, Math.floor((px - map.left) / cell));
-          const token = t => `“${tokenText(run.sample.tokens[t])}”`, lines = [[`head ${head + 1}, query ${i}`, token(i), color(run.variant)]];
+          const token = t => `“${tokenText(run.sample.tokens[t])}”`, lines = [[`head ${head}, query ${i}`, token(i), color(run.variant)]];
           if (px < map.left - 1 || j > i) lines.push(["to nothing", show(Number(a.nothing(i).toFixed(3)))]);
           else lines.push([`key ${j}`, token(j)], ["weight", show(Number(a.weight(i, j).toFixed(3)))], ["to nothing", show(Number(a.nothing(i).toFixed(3)))]);
           spot.attr("x", px < map.left ? left : map.left).attr("y", map.top + i * (map.bottom - map.top) / a.T).attr("width", px < map.left ? band : map.right - map.left)
@@ -103,21 +103,21 @@ function headsChart(parent, group, index, variant, model, choose) {
   figure(parent, {
     key: `heads-${index}-${model}-${variant}`, className: "small", title: variant, note: () => `${headMeasures[choose()].name}; full shade: ${show(Number(greatest().toPrecision(2)))}`,
     height: w => layers * sizeFor(w) + 26,
-    table: () => ({ columns: ["layer", "head", choose()], rows: cells().map(c => [c.layer + 1, c.head + 1, mean(c.values)]) }),
+    table: () => ({ columns: ["layer", "head", choose()], rows: cells().map(c => [c.layer, c.head, mean(c.values)]) }),
     draw(svg, w, h) {
       const size = sizeFor(w), c = ink(), paint = ramp(headMeasures[choose()].kind), max = greatest();
       if (!shown(variant)) return label(svg, 30, 20, "(off)");
       for (const cell of cells()) {
         const value = mean(cell.values), share = Math.min(1, value / max), x = 30 + cell.head * size, y = 4 + cell.layer * size;
         svg.append("rect").attr("class", "mark").attr("x", x).attr("y", y).attr("width", size - 1.5).attr("height", size - 1.5).attr("rx", 2).attr("fill", finite(value) ? paint(share) : "none").attr("stroke", c.line).attr("stroke-width", 0.6)
-          .on("mousemove", () => tip.show(d3.event, [[`layer ${cell.layer + 1}, head ${cell.head + 1}`, show(value), color(variant)]].concat(cell.values.length > 1 ? [["seeds", cell.values.map(show).join(", ")]] : [])))
+          .on("mousemove", () => tip.show(d3.event, [[`layer ${cell.layer}, head ${cell.head}`, show(value), color(variant)]].concat(cell.values.length > 1 ? [["seeds", cell.values.map(show).join(", ")]] : [])))
           .on("mouseleave", () => tip.hide());
         if (size >= 30 && finite(value))
           label(svg, x + size / 2 - 0.7, y + size / 2 + 3.5, cellText(value), "middle", d3.lab(paint(share)).l > 55 ? "#1b1f24" : "#fff").attr("pointer-events", "none").attr("font-size", 10.5);
       }
       const every = Math.ceil(14 / size);
-      d3.range(0, layers, every).forEach(l => label(svg, 24, 4 + (l + 0.5) * size + 3, String(l + 1), "end"));
-      d3.range(0, heads, every).forEach(k => label(svg, 30 + (k + 0.5) * size, 4 + layers * size + 13, String(k + 1), "middle"));
+      d3.range(0, layers, every).forEach(l => label(svg, 24, 4 + (l + 0.5) * size + 3, String(l), "end"));
+      d3.range(0, heads, every).forEach(k => label(svg, 30 + (k + 0.5) * size, 4 + layers * size + 13, String(k), "middle"));
     },
   });
 }

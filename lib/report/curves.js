@@ -144,7 +144,7 @@ function placesChart(parent, spec) {
         : d3.scalePoint().domain(xs).range([b.left, b.right]).padding(0.4);
       const y = scaleOf(all.map(p => p.y).concat(all.map(p => p.low), all.map(p => p.high)).concat(spec.zero ? 0 : []), [b.bottom, b.top], spec.zero ? 0 : 12);
       axisY(svg, y, b, { values: logTicks(y), text: y.base ? show : undefined });
-      axisX(svg, x, b, spec.logX ? { values: logTicks(x, 6), text: short, label: spec.what } : { values: xs, text: spec.text || (v => v), label: spec.what });
+      axisX(svg, x, b, { values: spec.ticks || (spec.logX ? logTicks(x, 6) : xs), text: spec.text || short, label: spec.what });
       series.forEach((s, k) => {
         const paint = color(s.variant), shift = spec.logX ? 0 : (k - (series.length - 1) / 2) * Math.min(5, 24 / series.length);
         const points = s.points.filter(p => finite(p.y)).sort((p, q) => p.x - q.x);
@@ -160,7 +160,7 @@ function placesChart(parent, spec) {
         if (!xs.length) return;
         const at = xs[d3.scan(xs, (p, q) => Math.abs(x(p) - px) - Math.abs(x(q) - px))];
         const lines = series.map(s => [s, s.points.find(p => p.x === at)]).filter(([, p]) => p && finite(p.y)).sort((p, q) => q[1].y - p[1].y);
-        tip.show(event, [[spec.text ? spec.text(at) : `${countText(at)} ${spec.what}`]].concat(lines.slice(0, 14).map(([s, p]) => [s.name, show(p.y) + (p.high > p.low ? ` (${show(p.low)} to ${show(p.high)})` : ""), color(s.variant)])));
+        tip.show(event, [[spec.text ? `${spec.what} ${spec.text(at)}` : `${countText(at)} ${spec.what}`]].concat(lines.slice(0, 14).map(([s, p]) => [s.name, show(p.y) + (p.high > p.low ? ` (${show(p.low)} to ${show(p.high)})` : ""), color(s.variant)])));
       });
     },
   });
@@ -176,7 +176,7 @@ function layersChart(parent, group, index, choose) {
   const titles = { inf_norm: "Infinity norm", inf_norm_without_first: "Infinity norm without position 0", kurtosis: "Kurtosis", kurtosis_without_first: "Kurtosis without position 0" };
   placesChart(parent, {
     key: `layers-${index}`, what: "layer", title: () => `${titles[choose().measure]} of ${siteNames[choose().site] || choose().site} by layer`,
-    note: "mean over seeds; the bar spans them", text: l => String(l + 1),
+    note: "mean over seeds; the bar spans them", text: String,
     series: () => {
       const { site, measure, model } = choose();
       return groupVariants(group).map(variant => {
@@ -197,9 +197,13 @@ function layersChart(parent, group, index, choose) {
 function positionsChart(parent, group, index, model) {
   const sampled = group.runs.filter(r => r.model === model && r.measure && r.measure.positions && Object.keys(r.measure.positions).length);
   if (!sampled.length) return;
+  const last = d3.max(sampled, run => d3.max(d3.values(run.measure.positions), at => d3.max(at.from)));
+  const octaves = Math.floor(Math.log2(Math.max(1, last))) + 1;
+  const positions = [1].concat(d3.range(0, octaves, Math.ceil(octaves / 8)).map(e => Math.pow(2, e) + 1));
   const loudest = run => Object.entries(run.measure.positions).sort((p, q) => d3.max(q[1].inf_norm) - d3.max(p[1].inf_norm))[0];
   placesChart(parent, {
-    key: `positions-${index}-${model}`, what: "position", title: "Infinity norm by position", note: "of the block output where it is largest, one seed; the first position is 1", logX: true,
+    key: `positions-${index}-${model}`, what: "position", title: "Infinity norm by position", note: "of the block output where it is largest, one seed", logX: true,
+    ticks: positions, text: at => String(at - 1), // a log axis has no 0
     series: () => sampled.map(run => {
       const [name, at] = loudest(run);
       return { name: `${run.variant}, ${name}`, variant: run.variant, points: at.from.map((p, i) => ({ x: p + 1, y: at.inf_norm[i], low: at.inf_norm[i], high: at.inf_norm[i] })) };
@@ -261,7 +265,7 @@ function costLayersChart(parent, group, index, model) {
   const costs = costsOf(group, model);
   if (!costs.size) return;
   placesChart(parent, {
-    key: `cost-layers-${index}-${model}`, what: "layer", title: "Loss added by quantizing one tensor, summed by layer", note: "nats; each tensor alone in 8 bits, the rest in f32", zero: true, text: l => String(l + 1),
+    key: `cost-layers-${index}-${model}`, what: "layer", title: "Loss added by quantizing one tensor, summed by layer", note: "nats; each tensor alone in 8 bits, the rest in f32", zero: true, text: String,
     series: () => groupVariants(group).map(variant => {
       const by = new Map();
       costs.forEach((seeds, tensor) => {

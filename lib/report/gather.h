@@ -1,5 +1,5 @@
 /* gather.h -- from folders to what the report draws. gather.c finds the runs of a folder and reads them, groups.c puts together what can be
- * compared, log_curves.c and sample_bytes.c make curves and samples small enough for a page. Private to report/. */
+ * compared, log_curves.c, sample_bytes.c and page_room.c make curves and samples small enough for a page. Private to report/. */
 #ifndef GM_GATHER_H
 #define GM_GATHER_H
 
@@ -25,6 +25,11 @@ json_t *gm_groups_of(const gm_gathered *g);
 /* metrics.jsonl as {field: [[steps], [values]]}, of each field at most `points`: the least and the greatest of every bucket stay. A last
  * line that is being written is left out. Errors: GM_EFORMAT with the offset. */
 gm_status gm_log_curves(json_t **out, const char *path, int points, gm_error *err);
+json_t *gm_thin_curve(const json_t *curve, int points);
+
+/* Leaves out what a page of so many bytes has no room for, samples not counted: they get what is left. without_details: how many runs have
+ * neither histograms nor a sample for want of room. */
+gm_status gm_fit_page(json_t *data, int64_t bytes, gm_error *err);
 
 /* sample.safetensors for a page, in at most so many bytes of text: {tokens, tensors: {name: {cols, max, data}}, heads: {layer: {weights,
  * null_mass}}}, data in base64. Fewer tokens and layers where there is less room. NULL: no file, or no room at all. */

@@ -8,7 +8,7 @@ const siteNames = {
 const sites = Object.keys(siteNames);
 
 const siteTensor = (site, layer) => site === "embed" || site === "norm_final" ? site : `blocks.${layer}.${site}`;
-const tensorText = (site, layer) => site === "embed" || site === "norm_final" ? siteNames[site] : `${siteNames[site]} of layer ${layer + 1}`;
+const tensorText = (site, layer) => site === "embed" || site === "norm_final" ? siteNames[site] : `${siteNames[site]} of layer ${layer}`;
 
 // Signed values [T, C] of a sampled tensor: sample_bytes.c says how a byte stands for them.
 function activation(run, name) {

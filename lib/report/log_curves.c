@@ -5,9 +5,8 @@
 #include <string.h>
 
 static const char *const fields[] = {
-    "loss",          "grad_norm",        "val_loss",  "lr",        "max_inf_norm", "max_inf_norm_without_first",
-    "avg_kurtosis",  "max_kurtosis",     "sink_rate", "sink_mass", "null_mass",    "backcopy_loss",
-    "bigram_excess", "dormant_sink_mass"};
+    "loss",      "grad_norm", "val_loss",      "max_inf_norm",  "max_inf_norm_without_first", "avg_kurtosis",
+    "sink_rate", "null_mass", "backcopy_loss", "bigram_excess", "dormant_sink_mass"};
 
 /* The lines of the log; what is behind the last line feed is still being written. */
 static gm_status read_lines(json_t *lines, const char *path, gm_error *err) {
@@ -36,7 +35,8 @@ static void add_point(json_t *steps, json_t *values, const json_t *step, json_t 
 
 /* Buckets of neighbours: of each the least and the greatest in the order in which they came, and a null where one is; first and last stay.
  */
-static json_t *thin(const json_t *all_steps, const json_t *all_values, int points) {
+json_t *gm_thin_curve(const json_t *curve, int points) {
+    const json_t *all_steps = json_array_get(curve, 0), *all_values = json_array_get(curve, 1);
     size_t n = json_array_size(all_values), buckets = (size_t)GM_MAX(points / 2, 1);
     json_t *steps = json_array(), *values = json_array();
     for (size_t b = 0; b < buckets && n > 0; b++) {
@@ -72,12 +72,11 @@ gm_status gm_log_curves(json_t **out, const char *path, int points, gm_error *er
             if (value)
                 add_point(steps, values, json_object_get(line, "step"), value);
         }
-        if (json_array_size(values) > 0)
-            json_object_set_new(*out, fields[f],
-                                json_array_size(values) > (size_t)points ? thin(steps, values, points)
-                                                                         : json_pack("[O, O]", steps, values));
-        json_decref(steps);
-        json_decref(values);
+        const bool any = json_array_size(values) > 0, many = json_array_size(values) > (size_t)points;
+        json_t *curve = json_pack("[o, o]", steps, values);
+        if (any)
+            json_object_set_new(*out, fields[f], many ? gm_thin_curve(curve, points) : json_incref(curve));
+        json_decref(curve);
     }
     json_decref(lines);
     if (status != GM_OK) {

@@ -130,15 +130,16 @@ function loudestLayer(run, layers) {
   return layers.reduce((best, l) => size(l) > size(best) ? l : best, layers[0]);
 }
 
-function drawInside(parent, group, index) {
+function drawInside(parent, data, group, index) {
   const pair = makePair(group, index), st = pair.st;
   if (!pair.sampled.length) return null;
   const node = section(parent, "Inside two of them", "The same sentence through two models, drawn at one scale. Point at a token or a spike.", `inside-${index}`);
+  if (data.without_details) add(node, "p", `For want of room ${data.without_details} runs more show nothing here: \`ghostmax report\` of a run's own folder does.`, "soft");
   const controls = add(node, "div", undefined, "controls"), runs = pair.sampled.map(r => [pair.keyOf(r), runName(group, r)]);
   const mine = [], redraw = () => { tip.hide(); mine.forEach(f => f.update()); refresh.forEach(f => f()); }, refresh = [];
   choice(controls, "left", runs, st.a, v => { st.a = v; redraw(); });
   choice(controls, "right", runs, st.b, v => { st.b = v; redraw(); });
-  choice(controls, "layer", pair.layers.map(l => [l, String(l + 1)]), st.layer, v => { st.layer = Number(v); redraw(); });
+  choice(controls, "layer", pair.layers.map(l => [l, String(l)]), st.layer, v => { st.layer = Number(v); redraw(); });
   const there = sites.filter(s => pair.sampled.some(r => pair.layers.concat(0).some(l => r.sample.tensors[siteTensor(s, l)])));
   if (!there.includes(st.site)) st.site = there[0] || "block";
   choice(controls, "tensor", there.map(s => [s, siteNames[s]]), st.site, v => { st.site = v; redraw(); });
@@ -205,6 +206,7 @@ function drawSizes(parent, group, index) {
 
 function drawGroup(parent, data, group, index) {
   const node = add(parent, "article");
+  node.dataset.part = String(index);
   const head = add(node, "header");
   add(head, "h1", groupTitle(data, group));
   add(head, "p", groupSubtitle(group), "soft");
@@ -217,7 +219,7 @@ function drawGroup(parent, data, group, index) {
   }
   drawNoise(node, group, index);
   drawTraining(node, group, index);
-  drawInside(node, group, index);
+  drawInside(node, data, group, index);
   drawHeads(node, group, index);
   drawWhere(node, group, index);
   drawQuantized(node, group, index);
@@ -226,11 +228,25 @@ function drawGroup(parent, data, group, index) {
 
 // ---- the whole ---------------------------------------------------------------------------------------------------------------------------
 
+// Where the reader is, in words that hold for the page drawn anew: what has the keyboard, what is unfolded, how far tables are shifted.
+const placeOf = node => [node.tagName, node.getAttribute("aria-label") || node.textContent, (node.closest("article, nav, footer") || { dataset: {} }).dataset.part].join("\n");
+
+function keepPlace(page) {
+  const active = page.contains(document.activeElement) ? placeOf(document.activeElement) : null;
+  const unfolded = Array.from(page.querySelectorAll("details")).map(d => d.open), shifted = Array.from(page.querySelectorAll(".scroll, .legend")).map(s => [s.scrollLeft, s.scrollTop]);
+  return () => {
+    page.querySelectorAll("details").forEach((d, i) => { d.open = !!unfolded[i]; });
+    page.querySelectorAll(".scroll, .legend").forEach((s, i) => { if (shifted[i]) [s.scrollLeft, s.scrollTop] = shifted[i]; });
+    const again = active && Array.from(page.querySelectorAll("button, select, summary")).find(n => placeOf(n) === active);
+    if (again) again.focus({ preventScroll: true });
+  };
+}
+
 let present = null;
 const rerender = () => render(present);
 
 function render(data) {
-  const page = document.getElementById("page"), top = window.scrollY;
+  const page = document.getElementById("page"), top = window.scrollY, restore = keepPlace(page);
   present = data;
   tip.hide();
   page.textContent = "";
@@ -253,6 +269,7 @@ function render(data) {
   add(made, "p", `Written by ghostmax ${data.version}. Charts: d3. Every figure's numbers are behind “data”; Shift and a variant's name shows it alone.`, "soft");
   hideOff();
   updateAll();
+  restore();
   window.scrollTo(0, top);
 }
 

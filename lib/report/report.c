@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The page stays below 5 MB. What has no samples yet leaves room for them; fewer tokens and layers are shown where there are many. */
+/* The page stays below 5 MB: page_room.c leaves out what is too much, and samples get what is left: fewer tokens and layers of many. */
 enum { PAGE_BYTES = 4700000, TEXT_MOST = 2000 };
 
 /* ---- the data --------------------------------------------------------------------------------------------------------------------- */
@@ -52,10 +52,10 @@ static gm_status dump(char **json, const json_t *data, gm_error *err) {
 }
 
 /* Puts the bytes of samples where their paths stand. */
-static gm_status add_samples(json_t *data, gm_error *err) {
+static gm_status add_samples(json_t *data, int64_t bytes, gm_error *err) {
     json_t *group, *run;
     size_t i, k;
-    int64_t count = 0, used;
+    int64_t count = 0;
     char *json;
     json_array_foreach(json_object_get(data, "groups"), i, group) {
         json_array_foreach(json_object_get(group, "runs"), k, run) {
@@ -65,14 +65,14 @@ static gm_status add_samples(json_t *data, gm_error *err) {
     if (count == 0)
         return GM_OK;
     GM_TRY(dump(&json, data, err));
-    used = (int64_t)(strlen(json) + gm_asset_html_size + gm_asset_css_size + gm_asset_js_size + gm_asset_d3_size);
+    bytes -= (int64_t)strlen(json);
     free(json);
     json_array_foreach(json_object_get(data, "groups"), i, group) {
         json_array_foreach(json_object_get(group, "runs"), k, run) {
             json_t *sample, *path = json_object_get(run, "sample");
             if (!path)
                 continue;
-            GM_TRY(gm_sample_bytes(&sample, json_string_value(path), (PAGE_BYTES - used) / count, err));
+            GM_TRY(gm_sample_bytes(&sample, json_string_value(path), bytes / count, err));
             json_object_set_new(run, "sample", sample ? sample : json_null());
         }
     }
@@ -91,8 +91,11 @@ gm_status gm_report_json(const char *const *folders, int count, char **json, gm_
     if (status == GM_OK)
         status = data ? GM_OK : gm_fail_memory(err, 1 << 20);
     if (status == GM_OK) {
+        const int64_t bytes = PAGE_BYTES - (int64_t)(gm_asset_html_size + gm_asset_css_size + gm_asset_js_size + gm_asset_d3_size);
         clip_texts(data);
-        status = add_samples(data, err);
+        status = gm_fit_page(data, bytes, err);
+        if (status == GM_OK)
+            status = add_samples(data, bytes, err);
     }
     if (status == GM_OK)
         status = dump(json, data, err);

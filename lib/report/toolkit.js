@@ -321,12 +321,19 @@ function axisY(svg, scale, box, options) {
   g.selectAll(".tick line").attr("stroke", ink().faint);
 }
 
+// The next of 1, 2, 5, 10, 20 ... below (step -1) or above: whole powers of ten would leave half of the picture empty.
+function roundLog(x, step) {
+  const ten = Math.pow(10, Math.floor(Math.log10(x) + 1e-9)), steps = [1, 2, 5, 10].map(m => m * ten);
+  return step < 0 ? d3.max(steps.filter(s => s <= x * 1.000001)) : d3.min(steps.filter(s => s >= x * 0.999999));
+}
+
 // Linear, or logarithmic where the values span more than `span` times.
 function scaleOf(values, range, span) {
   const known = values.filter(finite), low = d3.min(known), high = d3.max(known);
   if (!known.length) return d3.scaleLinear().domain([0, 1]).range(range);
-  if (span && low > 0 && high / low > span) return d3.scaleLog().domain([low, high]).range(range).nice();
-  const pad = low === high ? Math.abs(low) * 0.1 || 1 : 0;
+  if (span && low > 0 && high / low > span) return d3.scaleLog().domain([roundLog(low, -1), roundLog(high, 1)]).range(range);
+  if (low === 0 && high === 0) return d3.scaleLinear().domain([span ? 0 : -1, 1]).range(range); // of a rate nothing is below zero
+  const pad = low === high ? Math.abs(low) * 0.1 : 0;
   return d3.scaleLinear().domain([low - pad, high + pad]).range(range).nice();
 }
 

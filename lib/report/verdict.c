@@ -102,8 +102,8 @@ static void sentence_overall(json_t *sentences, json_t *rows, int intervals) {
         else
             gm_text_add(&text, "Overall: smaller outliers than softmax: %s; paid with a higher validation loss: %s.", better.data,
                         price.data);
-        gm_text_add(&text, " (95%% intervals of %d comparisons, each alone: about %.0f of them would exclude 0 by chance.)", intervals,
-                    ceil(0.05 * intervals));
+        gm_text_add(&text, " (95%% intervals of %d comparisons, each alone: on average %.2g of them would exclude 0 by chance.)", intervals,
+                    0.05 * intervals);
         text.failed |= better.failed || price.failed;
         json_array_append_new(sentences, gm_json_from_text(&text));
     }

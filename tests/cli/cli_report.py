@@ -241,6 +241,35 @@ class Report(Case):
             f.truncate(1000)
         self.fails(1, [path], "report", lab)
 
+    def test_many_long_runs(self):
+        """A hundred runs of thousands of steps stay below 5 MB: curves of fewer points, which keep their peaks, and what is drawn of two models is there."""
+        lab = self.lab("lab", variants="softmax", steps=1)
+        folders = []
+        for i in range(100):
+            folders.append(self.path(f"run{i}"))
+            shutil.copytree(os.path.join(lab, "runs", "softmax-s1"), folders[-1])
+            record = read_json(folders[-1], "train.json")
+            record["identity"]["attention"] = f"softmax_n:n={i}"
+            write_record(record, folders[-1], "train.json")
+            measured = read_json(folders[-1], "measure.json")
+            measured["tensors"] = [{**t, "name": f"blocks.{l}.block", "layer": l, "levels": [12345] * 255} for l in range(48) for t in measured["tensors"][:1]]
+            write_record(measured, folders[-1], "measure.json")
+            with open(os.path.join(folders[-1], "metrics.jsonl"), "w") as f:
+                for step in range(1, 601):
+                    number = 9.5 if step == 345 else 2.1234567 + step / 1000
+                    f.write(json.dumps({"step": step, **{n: number for n in ("loss", "val_loss", "grad_norm", "max_inf_norm", "avg_kurtosis", "sink_rate")}}) + "\n")
+        data = self.report(*folders)
+        runs = data["groups"][0]["runs"]
+        self.assertLess(os.path.getsize(self.path("page.html")), 5e6)
+        self.assertEqual(len(runs), 100)
+        for run in runs:
+            steps, values = run["log"]["sink_rate"]
+            self.assertEqual((steps[0], steps[-1], max(values)), (1, 600, 9.5))
+            self.assertGreaterEqual(len(steps), 40)
+        self.assertTrue(all(r["sample"] and len(r["measure"]["levels"]) == 48 for r in runs[:2]))
+        self.assertEqual(data["without_details"], sum("sample" not in r for r in runs))
+        self.assertGreater(data["without_details"], 0)
+
     def test_many_variants(self):
         """Fifty runs with samples stay below 5 MB: each shows less."""
         lab = self.lab("lab", "--context", 64, "--width", 32, variants="softmax", steps=1)

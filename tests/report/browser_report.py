@@ -204,7 +204,7 @@ class Browser(unittest.TestCase):
         self.assertIn("softmax1 s2", text)
         self.assertRegex(self.hover(self.chart("paired-0-val_loss").find_element(By.CSS_SELECTOR, "rect.hover")), r"95% interval")
         self.assertRegex(self.hover(self.chart("levels-0-a").find_element(By.CSS_SELECTOR, "rect.hover")), r"level 0")
-        self.assertRegex(self.hover(self.chart("heads-0-gpt2-nano-softmax").find_element(By.CSS_SELECTOR, "rect.mark")), r"layer 1, head 1")
+        self.assertRegex(self.hover(self.chart("heads-0-gpt2-nano-softmax").find_element(By.CSS_SELECTOR, "rect.mark")), r"layer 0, head 0")
         self.assertRegex(self.hover(self.chart("attention-0-b").find_element(By.CSS_SELECTOR, "rect.hover"), -30, 40), r"query \d+[\s\S]*to nothing")
         for form in ("spikes", "heat", "3-D"):
             self.js("Array.from(document.querySelectorAll('.switcher button')).find(b => b.textContent === arguments[0]).click()", form)
@@ -261,6 +261,23 @@ class Browser(unittest.TestCase):
         axes = [[t.text for t in self.chart(f"activations-0-{s}").find_elements(By.CSS_SELECTOR, "g:first-of-type .tick text")] for s in "ab"]
         self.assertEqual(axes[0], axes[1])  # one scale
 
+    def test_places_are_numbered_as_in_the_files(self):
+        """Layers, heads, positions: as in measure.json, in the tensors' names beside the charts, and in the terminal."""
+        self.assertEqual([o.text for o in Select(self.driver.find_element(By.CSS_SELECTOR, 'select[aria-label="layer"]')).options], ["0", "1"])
+        label = self.js("return state.groups[0].layer")
+        for key in ("activations-0-a", "levels-0-b", "attention-0-a"):
+            self.assertRegex(self.chart(key).find_element(By.CSS_SELECTOR, ".title").text, rf"layer {label}\b")
+        shown = "return Array.from(document.querySelectorAll('figure[data-chart^=\"%s\"] svg text')).map(t => t.textContent)"
+        for key, first in (("layers-0", "0"), ("cost-layers-0", "0"), ("positions-0", "0"), ("attention-0-a", "head 0"), ("heads-0-gpt2-nano-softmax", "0")):
+            self.assertIn(first, self.js(shown % key), key)
+        self.assertNotIn("2", self.js(shown % "layers-0"))
+        self.assertRegex(self.hover(self.chart("layers-0").find_element(By.CSS_SELECTOR, "rect.hover"), -100, 0), r"^layer 0\n")
+        self.assertRegex(self.hover(self.chart("positions-0-gpt2-nano").find_element(By.CSS_SELECTOR, "rect.hover"), -140, 0), r"^position 0\n")
+        heads = self.js("return figures.length && headCells(present.groups[0], 'softmax', 'gpt2-nano', 'sink_mass').map(c => [c.layer, c.head])")
+        self.press('figure[data-chart="heads-0-gpt2-nano-softmax"] .foot button')
+        rows = [r.text.split()[:2] for r in self.chart("heads-0-gpt2-nano-softmax").find_elements(By.CSS_SELECTOR, ".data tbody tr")]
+        self.assertEqual(rows, [[str(l), str(h)] for l, h in heads])
+
     def test_numbers_of_every_chart(self):
         """Every chart has its table, which opens, and its downloads, which hold what is drawn."""
         keys = [f.get_attribute("data-chart") for f in self.driver.find_elements(By.TAG_NAME, "figure")]
@@ -302,7 +319,10 @@ class Browser(unittest.TestCase):
         self.size(390, True)
         self.open(self.page)
         time.sleep(0.3)
-        self.assertLessEqual(self.js("return document.documentElement.scrollWidth"), 390)
+        for width in (320, 390):
+            self.size(width, True)
+            time.sleep(0.3)
+            self.assertLessEqual(self.js("return document.documentElement.scrollWidth"), width)
         self.assertEqual(self.cut_labels(), [])
         self.shot("phone")
 
@@ -332,6 +352,17 @@ class Browser(unittest.TestCase):
         self.assertIn("new", self.driver.find_element(By.CSS_SELECTOR, ".notes").text)
         self.assertEqual(self.count("train-0-loss"), 2 * SEEDS)
         self.assertIn("FFN output", self.chart("activations-0-a").find_element(By.CSS_SELECTOR, ".title").text)
+
+    def test_rendering_again_keeps_what_the_reader_does(self):
+        """The keyboard's place, an unfolded list, a shifted table: a live page is drawn anew every few seconds."""
+        self.size(390, True)
+        self.js("document.querySelector('details').open = true; document.querySelector('.scroll').scrollLeft = 60")
+        for find in ("document.querySelector('figure[data-chart=\"train-0-loss\"] .foot button:nth-child(2)')", "document.querySelector('.chip[data-variant=\"gated\"]')",
+                     "document.querySelector('select[aria-label=\"tensor\"]')", "document.querySelector('summary')"):
+            self.js(f"{find}.focus(); const d = JSON.parse(JSON.stringify(present)); d.notes.push('new'); render(d)")
+            self.assertTrue(self.js(f"return document.activeElement === {find}"), find)
+        self.assertTrue(self.js("return document.querySelector('details').open"))
+        self.assertEqual(self.js("return document.querySelector('.scroll').scrollLeft"), 60)
 
     def test_live(self):
         site = os.path.join(self.folder, "site")
@@ -410,6 +441,14 @@ class Browser(unittest.TestCase):
                     Array.from(g.querySelectorAll('.tick text')).map(t => t.textContent))"""):
                 self.assertGreater(len(axis), 1)
                 self.assertEqual(len(axis), len(set(axis)), (key, axis))
+
+    def test_axes_end_near_the_data(self):
+        """A logarithmic axis from 4 to 50 does not begin at 1 and end at 100; a rate of 0 throughout has no axis below 0."""
+        self.js("""const d = JSON.parse(JSON.stringify(present));
+            d.groups[0].runs.forEach(r => { r.log.max_inf_norm = [[1, 2], [4.2, 51]]; r.log.sink_rate = [[1, 2], [0, 0]]; }); render(d)""")
+        ticks = "return Array.from(document.querySelectorAll('figure[data-chart=\"train-0-%s\"] svg g:first-of-type .tick text')).map(t => t.textContent)"
+        self.assertEqual(self.js(ticks % "max_inf_norm"), ["2", "5", "10", "20", "50", "100"])
+        self.assertEqual(self.js(ticks % "sink_rate")[0], "0")
 
     def test_fifty_variants(self):
         seconds = self.js("""const d = JSON.parse(JSON.stringify(present)), g = d.groups[0], runs = g.runs, rows = g.rows, names = Array.from({length: 50}, (_, i) => 'softmax_n:n=' + i);
