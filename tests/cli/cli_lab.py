@@ -5,10 +5,8 @@ import os
 import re
 import signal
 import statistics
-import subprocess
-import time
 
-from program import PROGRAM, TINY, Case, main, read, read_json, tree
+from program import FAULTS, TINY, Case, main, read, read_json, tree, with_faults
 
 S_FIELDS = ("val_loss ppl max_inf_norm avg_kurtosis max_kurtosis weight_kurtosis weight_inf_norm sink_rate null_mass w8a8_ppl "
             "train_tokens_per_s").split()
@@ -105,39 +103,28 @@ class Lab(Case):
         self.assertRegex(table, r"(?m)^\| max inf norm +\| gpt2-nano \([\d.k]+\) \| llama-260k")
         self.assertRegex(table, r"(?m)^\| W8A8 loss increase +\| gpt2-nano")
 
+    @with_faults
     def test_killed_and_run_again(self):
-        steps = 1200
+        """In the second of four runs: each makes five checkpoints and sets four of them aside, by links."""
+        steps = 60
         self.ok(*self.lab("whole", steps=steps))
         whole = read_json(self.folder, "whole", "results.json")
         arguments = self.lab("killed", steps=steps)
         arguments.remove("--quiet")
-        child = subprocess.Popen([PROGRAM, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        state = self.path("killed", "runs", "softmax1-s1", "state.safetensors")  # the second of four runs, at a checkpoint
-        limit = time.time() + 120
-        while not os.path.exists(state) and child.poll() is None and time.time() < limit:
-            time.sleep(0.002)
-        self.assertIsNone(child.poll(), "the lab ended before it could be killed")
-        child.send_signal(signal.SIGKILL)
-        child.communicate()
+        self.assertEqual(self.run_program(*arguments, program=FAULTS, env={"GM_FAULT": "link:6:kill"}).returncode, -signal.SIGKILL)
+        self.assertTrue(os.path.exists(self.path("killed", "runs", "softmax1-s1", "state.safetensors")))
         self.assertFalse(os.path.exists(self.path("killed", "results.json")))
         done_before = tree(self.path("killed", "runs", "softmax-s1"))
         again = self.run_program(*arguments)
         self.assertEqual(again.returncode, 0, again.stderr)
-        self.assertRegex(again.stderr, r"resumed at step \d+")
+        self.assertRegex(again.stderr, r"(?m)^run 2/4 softmax1 seed 1: resumed at step 20$")
         self.assertEqual(tree(self.path("killed", "runs", "softmax-s1")), done_before)
         self.assertEqual(numbers(read_json(self.folder, "killed", "results.json")), numbers(whole))
 
     def test_ctrl_c(self):
-        arguments = self.lab("o", steps=100000)
-        child = subprocess.Popen([PROGRAM, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        log = self.path("o", "runs", "softmax-s1", "metrics.jsonl")
-        limit = time.time() + 60
-        while not (os.path.exists(log) and os.path.getsize(log)) and time.time() < limit:
-            time.sleep(0.01)
-        child.send_signal(signal.SIGINT)
-        out, err = child.communicate(timeout=60)
-        self.assertEqual((child.returncode, out), (1, ""))
-        self.assertRegex(err, r"stopped in run 1 at step \d+; the same command continues it")
+        code, err = self.stopped(signal.SIGINT, *self.lab("o"))
+        self.assertEqual(code, 1)
+        self.assertRegex(err, r"stopped in run 1 at step 1; the same command continues it")
         self.assertTrue(os.path.exists(self.path("o", "runs", "softmax-s1", "state.safetensors")))
 
     def test_rerun_redoes_nothing(self):

@@ -4,10 +4,9 @@ import json
 import os
 import resource
 import signal
-import subprocess
 import sys
 
-from program import PROGRAM, TINY_TRAIN, Case, main, read, read_json, tree, with_file_limit
+from program import TINY_TRAIN, Case, main, read, read_json, tree, with_file_limit
 
 HEADINGS = ("NORMS AND KURTOSIS", "BY LAYER", "DISTRIBUTION", "ATTENTION", "TOKEN CLASSES", "BY POSITION", "FEATURE DIMENSIONS",
             "MASSIVE ACTIVATIONS", "LARGEST ACTIVATIONS", "WEIGHTS")
@@ -131,15 +130,10 @@ class Measure(Case):
             self.assertIn(convention, self.measure(model, "--data", data, "--convention", convention))
 
     def test_stopped(self):
-        model, _ = self.model()
-        data = self.text("long.txt", words=400000)
-        child = subprocess.Popen([PROGRAM, "measure", model, "--data", data, "--sequences", "100000", "--batch", "1", "--out", self.path("o"),
-                                  "--threads", "1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        self.assertRegex(child.stderr.readline(), r"measured \d+ of \d+ sequences")
-        child.send_signal(signal.SIGINT)
-        out, err = child.communicate(timeout=60)
-        self.assertEqual((child.returncode, out), (1, ""), err)
-        self.assertRegex(err, r"stopped after \d+ of \d+ sequences; nothing was written\n$")
+        model, data = self.model()
+        code, err = self.stopped(signal.SIGINT, "measure", model, "--data", data, "--batch", 1, "--out", self.path("o"), "--threads", 1)
+        self.assertEqual(code, 1, err)
+        self.assertRegex(err, r"^measured 1 of \d+ sequences.*\n.*stopped after 1 of \d+ sequences; nothing was written\n$")
         self.assertFalse(os.path.exists(self.path("o")))
 
     def test_stories260k(self):

@@ -5,11 +5,11 @@ import os
 import pty
 import resource
 import signal
-import subprocess
 import sys
+import termios
 import time
 
-from program import PROGRAM, TINY_TRAIN, Case, main, read, tree, with_file_limit
+from program import PROGRAM, TINY_TRAIN, Case, main, read, signal_and_heard, tree, with_file_limit
 
 
 class Model(Case):
@@ -109,37 +109,31 @@ class Model(Case):
 
     def test_stopped_and_continued_is_bit_identical(self):
         data = self.text()
-        steps = 3000
-        self.ok(*self.train("whole", "--quiet", steps=steps, data=data))
-        child = subprocess.Popen([PROGRAM, *map(str, self.train("parts", steps=steps, data=data))], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                 text=True)
-        log = self.path("parts", "metrics.jsonl")
-        limit = time.time() + 60
-        while not (os.path.exists(log) and os.path.getsize(log) > 500) and child.poll() is None and time.time() < limit:
-            time.sleep(0.002)
-        child.send_signal(signal.SIGTERM)
-        _, err = child.communicate(timeout=60)
-        self.assertEqual(child.returncode, 1, err)
-        self.assertRegex(err, r"stopped at step \d+; the same command continues it")
-        again = self.run_program(*self.train("parts", steps=steps, data=data))
+        self.ok(*self.train("whole", "--quiet", data=data))
+        for step in 1, 2, 3:
+            code, err = self.stopped(signal.SIGTERM, *self.train("parts", data=data))
+            self.assertEqual(code, 1, err)
+            self.assertIn(f"stopped at step {step}; the same command continues it", err)
+            self.assertEqual("resumed at step" in err, step > 1, err)
+        again = self.run_program(*self.train("parts", data=data))
         self.assertEqual(again.returncode, 0, again.stderr)
-        self.assertRegex(again.stderr, r"(?m)^resumed at step \d+$")
+        self.assertRegex(again.stderr, r"(?m)^resumed at step 3$")
         weights = [read(self.path(m, "model.safetensors"), mode="rb") for m in ("whole", "parts")]
         self.assertEqual(*weights)
 
-    def wait_for(self, path):
-        end = time.time() + 60
-        while not (os.path.exists(path) and os.path.getsize(path)) and time.time() < end:
-            time.sleep(0.002)
-
     def test_closed_terminal(self):
+        """Held by its terminal, as by Ctrl-S, when it closes."""
         data = self.text()
         self.ok(*self.train("whole", "--quiet", steps=3000, data=data))
         process, terminal = pty.fork()  # as a login's foreground job
         if process == 0:
             signal.signal(signal.SIGHUP, signal.SIG_DFL)
+            termios.tcflow(2, termios.TCOOFF)
             os.execv(PROGRAM, [PROGRAM, *map(str, self.train("parts", steps=3000, data=data))])
-        self.wait_for(self.path("parts", "metrics.jsonl"))
+        log = self.path("parts", "metrics.jsonl")
+        while not (os.path.exists(log) and os.path.getsize(log)):
+            self.assertEqual(os.waitpid(process, os.WNOHANG)[0], 0)
+            time.sleep(0.002)
         os.close(terminal)
         self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), 1)
         self.assertTrue(os.path.exists(self.path("parts", "state.safetensors")))
@@ -152,20 +146,16 @@ class Model(Case):
 
     def test_hung_up_twice_and_not_at_all(self):
         """A shell may pass its own SIGHUP on too; nohup's child does not hear of it."""
-        arguments = [PROGRAM, *map(str, self.train("m", steps=1000000))]
-        child = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
-        self.wait_for(self.path("m", "metrics.jsonl"))
+        child = self.held(*self.train("m"), preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
         for _ in range(3):
-            child.send_signal(signal.SIGHUP)
-        _, err = child.communicate(timeout=60)
+            signal_and_heard(child.pid, signal.SIGHUP)
+        _, err = child.communicate(timeout=240)
         self.assertEqual(child.returncode, 1, err)
-        self.assertRegex(err, r"stopped at step \d+; the same command continues it")
-        arguments = [PROGRAM, *map(str, self.train("n", steps=3000))]
-        child = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
-        self.wait_for(self.path("n", "metrics.jsonl"))
-        self.assertIsNone(child.poll())
+        self.assertIn("stopped at step 1; the same command continues it", err)
+        child = self.held(*self.train("n"), preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+        self.wait_for(self.path("n", "metrics.jsonl"), child)
         child.send_signal(signal.SIGHUP)
-        _, err = child.communicate(timeout=60)
+        _, err = child.communicate(timeout=240)
         self.assertEqual(child.returncode, 0, err)
 
     def test_bad_data(self):

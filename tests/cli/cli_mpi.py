@@ -63,7 +63,7 @@ class Unlike(Mpi):
     def refused(self, code, words, first, second):
         """Rank 0 is one command, ranks 1 and 2 another."""
         command = [MPIRUN, "--oversubscribe", "-n", "1", *map(str, first), ":", "-n", "2", *map(str, second)]
-        done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=240)
         self.assertEqual((done.returncode, done.stdout, len(self.own_lines(done))), (code, "", 1), done.stderr)
         self.assertIn(words, self.own_lines(done)[0])
 
@@ -131,7 +131,7 @@ class Lab(Mpi):
         child = self.mpi_start(2, *self.lab("o", steps=100000))
         wait_until(lambda: len(self.claims(self.path("o"))) == 2 and os.path.exists(self.path("o", "runs", "softmax-s1", "metrics.jsonl")))
         os.kill(self.claim_of_rank(self.path("o"), 1), signal.SIGINT)
-        out, err = child.communicate(timeout=60)
+        out, err = child.communicate(timeout=240)
         self.assertEqual((child.returncode, out), (1, ""), err)
         self.assertEqual(sum("the same command continues it" in line for line in err.splitlines()), 1, err)
         for variant in ("softmax", "softmax1"):

@@ -61,22 +61,26 @@ class Progress(Case):
         self.assertRegex(dumb, r"^step \d+/50  loss .* tokens/s  ETA ")
 
     def test_a_window_that_becomes_narrower(self):
-        """Stopped once frames have come that know of the change: on a fast machine any fixed number of steps can end before."""
-        cuts = []
+        """Narrower behind the last frame that does not know of it, and stopped once some have come that do: as soon as they come."""
+        asked = []
+
+        def parts(shown):
+            found = [part + "\x1b[?25h" for part in shown.split("\x1b[?25h")[:-1]]
+            wide = [part for part in found if max(len(line) for line in Screen(1000).feed(part).lines) > 44]
+            return "".join(wide), "".join(found[len(wide):]), len(found) - len(wide)
 
         def narrow(shown, child, leader):
-            if not cuts and shown.count("\x1b[?25h") >= 3:
-                resize(leader, 45, 20)
-                cuts.append(len(shown))
-            elif len(cuts) == 1 and shown[cuts[0]:].count("\x1b[?25h") >= 4:
-                child.send_signal(signal.SIGINT)
-                cuts.append(len(shown))
+            wide, _, narrow = parts(shown)
+            if not asked and wide.count("\x1b[?25h") >= 3:
+                asked.append(resize(leader, 45, 20))
+            elif len(asked) == 1 and narrow >= 4:
+                asked.append(child.send_signal(signal.SIGINT))
 
-        shown = self.on_terminal("train", "--data", self.text(), "--steps", 1000000, "--out", self.path("a"), *TINY_TRAIN, code=1, at=narrow)
-        screen = Screen(80).feed(shown[:cuts[0]])
+        shown = self.on_terminal("train", "--data", self.text(), "--steps", 100000000, "--out", self.path("a"), *TINY_TRAIN, code=1, at=narrow)
+        wide, rest, _ = parts(shown[:shown.index("ghostmax train: stopped")])
+        screen = Screen(80).feed(wide)
         screen.columns = 45
-        for part in shown[cuts[0]:shown.index("ghostmax train: stopped")].split("\x1b[?25h")[:-1]:
-            screen.feed(part)
+        screen.feed(rest)
         self.assertEqual(len(screen.shown()), 3, screen.shown())  # what the narrowing wrapped is gone
         self.assertLessEqual(max(map(len, screen.shown())), 44)
 
@@ -87,7 +91,7 @@ class Progress(Case):
                 sent.append(len(shown))
 
         sent = []
-        shown = self.on_terminal("train", "--data", self.text(), "--steps", 1000000, "--out", self.path("a"), *TINY_TRAIN, code=1, at=stop)
+        shown = self.on_terminal("train", "--data", self.text(), "--steps", 100000000, "--out", self.path("a"), *TINY_TRAIN, code=1, at=stop)
         screen = Screen(80).feed(shown)
         self.assertTrue(screen.cursor_shown)
         self.assertRegex(screen.shown()[-2], r"^ghostmax train: stopped at step \d+; the same command continues it$")

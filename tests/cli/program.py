@@ -1,4 +1,8 @@
-"""What the tests of the command line share: running build/ghostmax, a small text, a small lab. Usage of a test: cli_x.py SOURCE BUILD."""
+"""What the tests of the command line share: running build/ghostmax, a small text, a small lab. Usage of a test: cli_x.py SOURCE BUILD.
+
+No test counts on a machine's speed. What has to be met on its way is held there (Case.held), dies there by itself (GM_FAULT), or goes on until the
+test ends it."""
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -11,9 +15,12 @@ import subprocess
 import sys
 import tempfile
 import termios
+import time
 import unittest
 
-PROGRAM = os.path.join(os.path.abspath(sys.argv[2]), "ghostmax") if len(sys.argv) > 2 else "build/ghostmax"
+BUILD = os.path.abspath(sys.argv[2]) if len(sys.argv) > 2 else "build"
+PROGRAM = os.path.join(BUILD, "ghostmax")
+FAULTS = os.path.join(BUILD, "tests", "ghostmax-faults")  # the same, with GM_FAULT (tests/faults/faults.c)
 # A model and budget that train in a fraction of a second.
 TINY = ("--model gpt2-nano --layers 1 --heads 2 --width 16 --vocab 64 --batch 4 --context 16 --eval-sequences 8 --calibration-batches 2 "
         "--measure-sequences 4 --threads 1 --quiet").split()
@@ -22,6 +29,9 @@ TINY_TRAIN = "--model gpt2-nano --layers 1 --heads 2 --width 16 --vocab 64 --bat
 
 # The thread sanitizer writes a file of its own at a program's start, which the limit cuts short; then it reads past its end.
 with_file_limit = unittest.skipIf(os.environ.get("GM_TEST_SANITIZED") == "thread", "no limit on files under the thread sanitizer")
+
+# The memory sanitizer's build has none.
+with_faults = unittest.skipUnless(os.path.exists(FAULTS), "needs ghostmax-faults")
 
 
 class Case(unittest.TestCase):
@@ -35,9 +45,38 @@ class Case(unittest.TestCase):
     def path(self, *parts):
         return os.path.join(self.folder, *parts)
 
-    def run_program(self, *arguments, env=None, stdout=subprocess.PIPE, **more):
-        return subprocess.run([PROGRAM, *map(str, arguments)], stdout=stdout, stderr=subprocess.PIPE, timeout=240,
+    def run_program(self, *arguments, program=PROGRAM, env=None, stdout=subprocess.PIPE, **more):
+        return subprocess.run([program, *map(str, arguments)], stdout=stdout, stderr=subprocess.PIPE, timeout=240,
                               env={**os.environ, **(env or {})}, text=True, **more)
+
+    def held(self, *arguments, **more):
+        """Started with a stderr that is full already: at its first word, a training's at the end of a step, it stands until communicate() reads."""
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(writer, b"\n" * 65536)
+        os.set_blocking(writer, True)
+        words = [str(x) for x in arguments if x != "--quiet"]
+        child = subprocess.Popen([PROGRAM, *words], stdout=subprocess.PIPE, stderr=writer, text=True, **more)
+        self.addCleanup(child.kill)
+        os.close(writer)
+        child.stderr = os.fdopen(reader)
+        return child
+
+    def stopped(self, number, *arguments):
+        """The code and the words with which it ends when it is sent this signal before its first word."""
+        child = self.held(*arguments)
+        signal_and_heard(child.pid, number)
+        out, err = child.communicate(timeout=240)
+        self.assertEqual(out, "")
+        return child.returncode, err.lstrip()
+
+    def wait_for(self, path, child):
+        """Until there is something in a file of a program that goes on."""
+        while not (os.path.exists(path) and os.path.getsize(path)):
+            self.assertIsNone(child.poll(), "it ended")
+            time.sleep(0.002)
 
     def ok(self, *arguments, **more):
         done = self.run_program(*arguments, **more)
@@ -83,6 +122,17 @@ class Case(unittest.TestCase):
             for i in range(words):
                 f.write(pick.choice(vocabulary) + ("." if i % 9 == 8 else "") + ("\n" if i % 17 == 16 else " "))
         return self.path(name)
+
+
+def signal_and_heard(pid, number):
+    """Sent once the program waits for it on a thread of its own, as it does from its start on; until that thread has it."""
+    def has(field):
+        return int(re.search(rf"(?m)^{field}:\s*(\w+)", read(f"/proc/{pid}/status"))[1], 16) >> (number - 1) & 1
+    while not has("SigBlk"):
+        time.sleep(0.001)
+    os.kill(pid, number)
+    while has("ShdPnd"):
+        time.sleep(0.001)
 
 
 def resize(terminal, columns, rows):

@@ -49,7 +49,7 @@ static void ask_oracle(json_t *one) {
     in_folder(path, "case.json");
     assert_int_equal(json_dump_file(one, path, JSON_REAL_PRECISION(17)), 0);
     json_decref(one);
-    snprintf(command, sizeof command, "OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 %s -B %s/tests/measure/oracle_measure.py %s", interpreter,
+    snprintf(command, sizeof command, "OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 %s -B '%s/tests/measure/oracle_measure.py' %s", interpreter,
              GM_TEST_SOURCE_DIR, path);
     int status = system(command);
     assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
