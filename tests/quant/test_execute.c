@@ -1,12 +1,12 @@
 /* Executed INT8 beside the simulation of the same plan: tensor by tensor on the same inputs, whole losses, decoding, threads. */
 #include "model/model_cases.h"
 
-#include "fixture.h"
+#include "bb_models.h"
 #include "quant.h"
 
 #include <unistd.h>
 
-enum { T = 24, B = 3 };
+enum { B = 3 };
 
 static const model_shape shapes[] = {
     {"gpt2", "gpt2-nano", "layers=2,heads=2,width=40,ffn=52", B, T, 1},
@@ -25,25 +25,6 @@ static gm_model *model_for(const gm_ctx *c, const model_shape *shape, const char
     cfg.context = T;
     cfg.dropout = 0;
     return model_of(c, &cfg, 5);
-}
-
-/* A model that has learned something, so that rounding costs something. */
-static void train(gm_model *m, int steps) {
-    enum { BATCH = 16 };
-    int32_t x[BATCH * T], y[BATCH * T];
-    size_t bytes = (size_t)m->param_elements * sizeof(float);
-    float *first = gm_alloc(bytes, 1), *second = gm_alloc(bytes, 1);
-    double sum;
-    gm_params_init(m, 5);
-    CHECK_OK(gm_model_train_begin(m, BATCH, T, err));
-    for (int step = 0; step < steps; step++) {
-        gm_data_train(data, 1, step * BATCH, BATCH, x, y);
-        gm_model_zero_grads(m);
-        CHECK_OK(gm_model_accumulate(m, x, y, BATCH, T, 1.0f / (BATCH * T), 0, &sum, err));
-        gm_adamw(ctx, m->weights, m->grads, first, second, m->param_elements, 1.0f, 1e-2, 0.9, 0.99, 1e-8, 0.0, step + 1);
-    }
-    gm_free(first);
-    gm_free(second);
 }
 
 /* The published setting, and g*o rounded in the simulation too, as integers need it. */
@@ -193,7 +174,8 @@ static void test_loss(void **state) {
     } cases[] = {{0, "softmax1"}, {2, "clipped:gamma=-0.03,zeta=1.03"}, {0, "softmax+gated"}, {3, "sink+gated"}, {3, "softmax"}};
     for (int i = 0; i < GM_COUNT(cases); i++) {
         gm_model *m = model_for(ctx, &shapes[cases[i].shape], cases[i].variant);
-        train(m, 80);
+        gm_params_init(m, 5);
+        bb_train(m, 80);
         for (int option = 0; option < 4; option++) {
             double executed, simulated, f32, alone, f32_alone, again;
             gm_quant_options o = options_of(option == 3 ? 4 : 8, 8);
@@ -228,7 +210,8 @@ static void test_no_drift(void **state) {
     int differ = 0;
     for (int i = 0; i < 3 * GM_COUNT(variants); i++) {
         gm_model *m = model_for(ctx, &shapes[i % 3 + (i % 3 == 1 ? 2 : 0)], variants[i / 3]);
-        train(m, 80);
+        gm_params_init(m, 5);
+        bb_train(m, 80);
         gm_quant_plan plan;
         gm_quant_executed *e;
         const gm_quant_options asked = options_of(8, 8), o = gm_quant_options_executed(&asked, &m->cfg);

@@ -1,8 +1,7 @@
 /* Quantized models as folders: what is written comes back with the same bits, an altered byte is found with its tensor, other models are
  * refused; and as models: what runs on integers is what the simulation says. */
-#include "fixture.h"
+#include "bb_models.h"
 
-#include "ops.h"
 #include "quant.h"
 #include "safetensors.h"
 
@@ -12,33 +11,11 @@
 #include <unistd.h>
 
 static char folder[64];
-enum { T = 24, B = 6 };
+enum { B = 6 };
 
 static gm_model *trained_model(const char *preset, const char *variant, const char *overrides) {
-    enum { BATCH = 16, STEPS = 60 };
-    gm_model_config cfg;
-    gm_model *m;
-    gm_error err;
-    int32_t x[BATCH * T], y[BATCH * T];
-    assert_int_equal(gm_model_config_preset(&cfg, preset, &err), GM_OK);
-    assert_int_equal(gm_model_config_override(&cfg, overrides, &err), GM_OK);
-    assert_int_equal(gm_variant_parse(&cfg.attention, variant, &err), GM_OK);
-    cfg.vocab = gm_tokenizer_vocab(gm_data_tokenizer(data));
-    cfg.context = T;
-    if (gm_model_create(&m, ctx, &cfg, 5, &err) != GM_OK)
-        fail_msg("%s", err.msg);
-    size_t bytes = (size_t)m->param_elements * sizeof(float);
-    float *first = gm_alloc(bytes, 1), *second = gm_alloc(bytes, 1);
-    double sum;
-    assert_int_equal(gm_model_train_begin(m, BATCH, T, NULL), GM_OK);
-    for (int step = 0; step < STEPS; step++) {
-        gm_data_train(data, 1, step * BATCH, BATCH, x, y);
-        gm_model_zero_grads(m);
-        assert_int_equal(gm_model_accumulate(m, x, y, BATCH, T, 1.0f / (BATCH * T), 0, &sum, NULL), GM_OK);
-        gm_adamw(ctx, m->weights, m->grads, first, second, m->param_elements, 1.0f, 1e-2, 0.9, 0.99, 1e-8, 0.0, step + 1);
-    }
-    gm_free(first);
-    gm_free(second);
+    gm_model *m = bb_model(preset, variant, overrides);
+    bb_train(m, 60);
     return m;
 }
 

@@ -1,15 +1,12 @@
 /* Every quantizer against an independent implementation in double, written from the definitions in docs/numerics.md: grains, ranges, zero
  * points; the published presets on tensors worked out by hand; SmoothQuant's equality; LLM.int8()'s decomposition. */
-#include "fixture.h"
+#include "bb_models.h"
 
-#include "ops.h"
 #include "quant.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { T = 24 };
 
 /* ---- the definitions, in double */
 
@@ -211,16 +208,7 @@ static void test_constants(void **state) {
 /* ---- whole models */
 
 static gm_model *model_of(const char *preset, const char *variant, const char *overrides) {
-    gm_model_config cfg;
-    gm_model *m;
-    gm_error err;
-    assert_int_equal(gm_model_config_preset(&cfg, preset, &err), GM_OK);
-    assert_int_equal(gm_model_config_override(&cfg, overrides, &err), GM_OK);
-    assert_int_equal(gm_variant_parse(&cfg.attention, variant, &err), GM_OK);
-    cfg.vocab = gm_tokenizer_vocab(gm_data_tokenizer(data));
-    cfg.context = T;
-    if (gm_model_create(&m, ctx, &cfg, 5, &err) != GM_OK)
-        fail_msg("%s", err.msg);
+    gm_model *m = bb_model(preset, variant, overrides);
     for (int i = 0; i < m->param_count; i++) { /* nothing at a special value */
         const gm_param *p = &m->params[i];
         for (int64_t j = 0; j < p->rows * p->cols; j++)

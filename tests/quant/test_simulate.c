@@ -1,51 +1,20 @@
 /* Simulated quantization of whole models: which tensors lie on which grids, and what it costs. */
-#include "fixture.h"
+#include "bb_models.h"
 
-#include "ops.h"
 #include "quant.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { T = 24 };
-
 static gm_model *model_of(const char *preset, const char *variant, const char *overrides) {
-    gm_model_config cfg;
-    gm_model *m;
-    gm_error err;
-    assert_int_equal(gm_model_config_preset(&cfg, preset, &err), GM_OK);
-    if (gm_model_config_override(&cfg, overrides, &err) != GM_OK)
-        fail_msg("%s", err.msg);
-    assert_int_equal(gm_variant_parse(&cfg.attention, variant, &err), GM_OK);
-    cfg.vocab = gm_tokenizer_vocab(gm_data_tokenizer(data));
-    cfg.context = T;
-    if (gm_model_create(&m, ctx, &cfg, 5, &err) != GM_OK)
-        fail_msg("%s", err.msg);
+    gm_model *m = bb_model(preset, variant, overrides);
     for (int i = 0; i < m->param_count; i++) { /* gains of 1 lie on every grid */
         const gm_param *p = &m->params[i];
         for (int64_t j = 0; p->kind == GM_PARAM_NORM_GAIN && j < p->rows; j++)
             m->weights[p->offset + j] += 0.013f * (float)(j % 7);
     }
     return m;
-}
-
-/* A model that has learned something, so that rounding costs something. */
-static void train(gm_model *m, int steps) {
-    enum { B = 16 };
-    int32_t x[B * T], y[B * T];
-    size_t bytes = (size_t)m->param_elements * sizeof(float);
-    float *first = gm_alloc(bytes, 1), *second = gm_alloc(bytes, 1);
-    double sum;
-    assert_int_equal(gm_model_train_begin(m, B, T, NULL), GM_OK);
-    for (int step = 0; step < steps; step++) {
-        gm_data_train(data, 1, step * B, B, x, y);
-        gm_model_zero_grads(m);
-        assert_int_equal(gm_model_accumulate(m, x, y, B, T, 1.0f / (B * T), 0, &sum, NULL), GM_OK);
-        gm_adamw(ctx, m->weights, m->grads, first, second, m->param_elements, 1.0f, 1e-2, 0.9, 0.99, 1e-8, 0.0, step + 1);
-    }
-    gm_free(first);
-    gm_free(second);
 }
 
 static gm_quant_options options_of(int weight_bits, int activation_bits) {
@@ -73,7 +42,7 @@ static void test_bits_and_loss(void **state) {
                                             {"llama-260k", "sink+gated", "layers=2,heads=4,kv-heads=2,width=32,ffn=48"}};
     for (int i = 0; i < 3; i++) {
         gm_model *m = model_of(models[i][0], models[i][1], models[i][2]);
-        train(m, 60);
+        bb_train(m, 60);
         double f32, exact, sixteen, eight, two;
         gm_quant_options o = options_of(16, 16);
         sixteen = loss_of(m, &o, &f32); /* not exact: calibrated ranges clip what calibration did not see */
@@ -289,7 +258,7 @@ static void test_calibration_rounds_as_it_goes(void **state) {
 static void test_options(void **state) {
     (void)state;
     gm_model *m = model_of("gpt2-nano", "softmax", "layers=2,heads=2,width=32");
-    train(m, 60);
+    bb_train(m, 60);
     float *w = gm_model_weight(m, GM_P_WO, 0);
     w[0] = 5.0f; /* one outlier weight spoils a whole per-tensor grid */
     double f32, plain, loss;
