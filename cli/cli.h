@@ -102,6 +102,8 @@ gm_status cli_live_start(gm_live **live, int64_t port, const char *folder, bool 
  * process. Called before anything starts threads: they must not take the signals (progress.c says why). Once is enough. */
 void cli_catch_stop(void);
 bool cli_stop_asked(void);
+/* First of all in main: what becomes of SIGHUP is what the program's parent chose. */
+void cli_restore_hangup(void);
 
 /* Several processes that a launcher started (ranks.c). Rank 0 speaks: the others' stdout leads nowhere, and what they tell people is
  * dropped, so every failure must be agreed on (gm_dist_agree) before it is told. */

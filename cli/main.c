@@ -213,6 +213,7 @@ static bool result_is_out(const char *command) {
 int main(int argc, char **argv) {
     const char *command = argc > 1 ? argv[1] : "";
     line_arguments = argv;
+    cli_restore_hangup();
     cli_ranks_silence();
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is a failed write, answered below, */
     signal(SIGXFSZ, SIG_IGN); /* and so is a file over the limit, answered by its writer */

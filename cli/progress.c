@@ -109,6 +109,22 @@ static void *wait_for_stop(void *unused) {
     return unused;
 }
 
+/* Some libraries' constructors take signals: UCX, below Open MPI 5, takes SIGHUP, which nohup had ignored. A program's own preinit_array
+ * comes before every library's constructor. */
+static struct sigaction hangup_at_start;
+static bool remembered; /* not every C library calls these */
+
+static void remember_hangup(void) {
+    remembered = sigaction(SIGHUP, NULL, &hangup_at_start) == 0;
+}
+
+__attribute__((section(".preinit_array"), used)) static void (*const remember[])(void) = {remember_hangup};
+
+void cli_restore_hangup(void) {
+    if (remembered)
+        sigaction(SIGHUP, &hangup_at_start, NULL);
+}
+
 void cli_catch_stop(void) {
     static bool caught;
     pthread_t thread;

@@ -174,7 +174,7 @@ gm_status gm_sentencepiece_parse(gm_tokenizer **out, const void *bytes, size_t s
         }
         v.count = 0;
         while (w.at < w.end && status == GM_OK) {
-            field f;
+            field f = {0};
             status = next_field(&w, &f, err);
             if (status != GM_OK || f.type != 2)
                 continue;
