@@ -61,8 +61,9 @@ class Reliability(Case):
         os.mkdir(self.path("disk"))
         first, second = (shell(PROGRAM, *self.train(self.path("disk", "run"), *more)) for more in (["--quiet"], []))
         disk, run, kept, end = (shell(self.path(*parts)) for parts in (["disk"], ["disk", "run"], ["kept"], ["end"]))
-        done = self.mounted(f"mount -t tmpfs -o size={int(2.6 * bytes_)} none {disk} || exit 9\n{first}; echo first $?\ncp -r {run} {kept}\n"
-                            f"mount -o remount,size=64m {disk}\n{second}; echo second $?\ncp -r {run} {end}\n")
+        others = 2 ** 26 - int(2.6 * bytes_)
+        done = self.mounted(f"mount -t tmpfs -o size=64m none {disk} || exit 9\nhead -c {others} /dev/zero >{disk}/others\n{first}; echo first $?\n"
+                            f"cp -r {run} {kept}\nrm {disk}/others\n{second}; echo second $?\ncp -r {run} {end}\n")
         self.assertIn("first 1", done.stdout, done.stderr)
         self.assertIn("second 0", done.stdout, done.stderr)
         lines = done.stderr.splitlines()
@@ -99,7 +100,8 @@ class Reliability(Case):
                     ["convert", run, "--to", "hf", "--out", self.path("run", "hf")], ["convert", run, "--to", "gguf", "--out", self.path("run", "m.gguf")],
                     ["quantize", run, "--data", self.data, "--sequences", 2, "--quiet", "--out", self.path("run", "q")],
                     ["measure", run, "--data", self.data, "--sequences", 2, "--quiet", "--out", self.path("run", "m")]]
-        script = f"mount --bind -o ro {shell(run)} {shell(run)} && mount -o remount,ro,bind {shell(run)} || exit 9\n"
+        # nosuid and the like may be set where this is; who is not root may then not leave them out
+        script = f"mount --bind {shell(run)} {shell(run)} && mount -o remount,bind,ro,nosuid,nodev,noexec {shell(run)} || exit 9\n"
         done = self.mounted(script + "".join(shell(PROGRAM, *c) + " >/dev/null; echo $?\n" for c in commands))
         self.assertEqual(done.stdout.split(), ["1"] * len(commands), done.stderr)
         lines = done.stderr.splitlines()

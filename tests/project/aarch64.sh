@@ -17,12 +17,12 @@ for name in jansson.h jansson_config.h utf8proc.h protobuf-c png.h pngconf.h png
     done
 done
 rooms=$(for room in lib/*/; do printf ' -I%s' "$room"; done)
-flags="-std=c11 -D_POSIX_C_SOURCE=200809L -O1 -fno-math-errno -ffp-contract=off -fopenmp -Wall -Wextra -Wshadow -Werror -Iinclude -I$headers -I$2/assets"
+flags="-std=c11 -D_POSIX_C_SOURCE=200809L -O1 -fno-math-errno -ffp-contract=off -fopenmp -Wall -Wextra -Wshadow -Werror -Iinclude"
 for source in lib/*/*.c cli/*.c examples/*.c; do
     [ -e "$source" ] || continue
     inside=$rooms
     case $source in
     cli/* | examples/*) inside= ;;
     esac
-    "$cc" $flags $inside -c "$source" -o /dev/null
+    "$cc" $flags -I"$headers" -I"$2/assets" $inside -c "$source" -o /dev/null
 done

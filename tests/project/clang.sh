@@ -13,7 +13,7 @@ echo '#include <omp.h>' | clang -fopenmp -fsyntax-only -x c - 2>/dev/null || {
     exit 77
 }
 flags="-std=c11 -D_POSIX_C_SOURCE=200809L -O1 -fno-math-errno -ffp-contract=off -fsyntax-only -Werror"
-flags="$flags -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Iinclude -I$2/assets"
+flags="$flags -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Iinclude"
 without_openmp="-Itools/no_openmp -Wno-unknown-pragmas -Wno-source-uses-openmp -Wno-unused-parameter"
 for source in lib/*/*.c cli/*.c examples/*.c; do
     [ -e "$source" ] || continue
@@ -29,6 +29,6 @@ for source in lib/*/*.c cli/*.c examples/*.c; do
     case $source in # another processor's file compiles to nothing; its flags would be unknown
     */kernels_avx*) [ "$(uname -m)" = x86_64 ] || continue ;;
     esac
-    clang $flags -fopenmp $isa $inside "$source"
-    clang $flags $without_openmp $isa $inside "$source"
+    clang $flags -I"$2/assets" -fopenmp $isa $inside "$source"
+    clang $flags -I"$2/assets" $without_openmp $isa $inside "$source"
 done
