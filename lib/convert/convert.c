@@ -138,7 +138,7 @@ static gm_status write_gguf(const job *j, gm_error *err) {
     if (j->t) {
         GM_TRY_GOTO(gm_tokenizer_vocabulary(j->t, &v, err));
         GM_TRY_GOTO(put_vocabulary(w, j, &v, err));
-        if (!v.exact)
+        if (!v.whole)
             GM_TRY_GOTO(gm_gguf_tokens_put_own(w, j->t, err));
         j->result->text = v.exact;
     } else {

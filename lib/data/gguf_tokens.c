@@ -4,7 +4,7 @@
 #include <string.h>
 
 #define KEY(name) "tokenizer.ggml." name
-static const char own_key[] = "ghostmax.tokenizer"; /* the text of tokenizer.json, where the keys do not say how texts are cut */
+static const char own_key[] = "ghostmax.tokenizer"; /* the text of tokenizer.json, where the keys do not say all of it */
 
 static gm_status expect(const gm_gguf_value *v, gm_gguf_type type, int64_t count, const char *key, gm_error *err) {
     if (v && (v->type != GM_GGUF_ARRAY || v->element != type || v->count != count))
@@ -109,7 +109,7 @@ gm_status gm_gguf_tokens_read(gm_tokenizer **out, const gm_gguf *g, gm_error *er
     v.bos = id_of(g, KEY("bos_token_id"), llama ? 1 : -1); /* what a runtime takes where the file says nothing */
     v.eos = id_of(g, KEY("eos_token_id"), llama ? 2 : -1);
     v.unk = id_of(g, KEY("unknown_token_id"), llama ? 0 : -1);
-    v.add_bos = flag_of(g, KEY("add_bos_token"), llama || bert);
+    v.add_bos = flag_of(g, KEY("add_bos_token"), llama || bert || strcmp(v.pre, "llama-bpe") == 0);
     v.add_eos = flag_of(g, KEY("add_eos_token"), bert || t5);
     v.add_space_prefix = flag_of(g, KEY("add_space_prefix"), llama || t5);
     v.remove_extra_spaces = flag_of(g, KEY("remove_extra_whitespaces"), false);

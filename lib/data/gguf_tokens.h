@@ -10,7 +10,7 @@
 gm_status gm_gguf_tokens_read(gm_tokenizer **out, const gm_gguf *g, gm_error *err);
 /* The same from a file's bytes; `name` stands for the file in messages. */
 gm_status gm_gguf_tokens_parse(gm_tokenizer **out, const void *bytes, size_t size, const char *name, gm_error *err);
-/* The tokenizer itself, which gm_gguf_tokens_read then returns: for one whose vocabulary does not say how it cuts texts (not `exact`).
+/* The tokenizer itself, which gm_gguf_tokens_read then returns: for one whose vocabulary does not say all of it (not `whole`).
  * Test: tests/cli/cli_convert.py (words in GGUF) */
 gm_status gm_gguf_tokens_put_own(gm_gguf_writer *w, const gm_tokenizer *t, gm_error *err);
 /* The keys tokenizer.ggml.* of a vocabulary (gm_tokenizer_vocabulary; a caller may have added tokens to it). */

@@ -282,6 +282,10 @@ gm_match_kind gm_match_of_pre(const char *pre) {
     return GM_MATCH_NONE;
 }
 
+bool gm_pre_takes_whole(const char *pre) {
+    return strcmp(pre, "llama-bpe") == 0;
+}
+
 bool gm_cut_at_spaces(const gm_cut *c) {
     switch (c->match) {
     case GM_MATCH_GPT2:

@@ -120,6 +120,7 @@ gm_status gm_cut_pattern(gm_cut *c, const char *pattern, gm_error *err);
 const char *gm_match_pattern(gm_match_kind kind);
 const char *gm_match_pre(gm_match_kind kind);
 gm_match_kind gm_match_of_pre(const char *pre); /* GM_MATCH_NONE: unknown */
+bool gm_pre_takes_whole(const char *pre);       /* whole_first, below, which runtimes take from the name: llama-bpe's */
 bool gm_cut_at_spaces(const gm_cut *c);         /* never a piece across "visible character, space" */
 void gm_cut_free(gm_cut *c);
 
@@ -251,6 +252,8 @@ gm_status gm_bpe_files_parse(gm_tokenizer **out, const char *vocab, size_t vocab
 gm_status gm_wordpiece_fill(gm_tokenizer *t, const char *inner_prefix, int64_t word_max, gm_error *err);
 /* A Bert tokenizer of these tokens, keys inside words beginning with ##; those of type CONTROL are added tokens. */
 gm_status gm_wordpiece_make(gm_tokenizer **out, const gm_vocabulary_token *tokens, int64_t count, bool lower, gm_error *err);
+/* Are its steps those of gm_wordpiece_make, cased or not? */
+bool gm_wordpiece_is_bert(const gm_subwords *s);
 bool gm_wordpiece_file_is(const char *text, size_t size);
 gm_status gm_wordpiece_parse(gm_tokenizer **out, const char *text, size_t size, gm_error *err); /* Bert's vocab.txt */
 bool gm_sentencepiece_is(const void *bytes, size_t size);

@@ -149,6 +149,7 @@ typedef struct gm_vocabulary {
     size_t charsmap_size;
     /* false: a stock runtime prints these tokens, but cuts a text into others (words: it knows no such rule). Ids must be passed to it. */
     bool exact;
+    bool whole;   /* the tokenizer made of this is the same one, for every text */
     gm_text pool; /* what texts point into; empty when they point elsewhere */
 } gm_vocabulary;
 

@@ -74,15 +74,29 @@ static const char *model_of(const gm_tokenizer *t) {
     return s && s->model == GM_MODEL_UNIGRAM ? "t5" : "llama";
 }
 
+/* Characters joined by scores are Llama's: texts whole, with U+2581 for spaces and, it may be, one before them. */
+static bool cut_as_llama(const gm_subwords *s) {
+    bool same = s->cut_count == 0 || (s->cut_count == 1 && s->cuts[0].metaspace && s->cuts[0].match == GM_MATCH_NONE);
+    for (int i = 0; i < s->rewrite_count; i++) {
+        const gm_rewrite *r = &s->rewrites[i];
+        same = same && ((r->kind == GM_REWRITE_PREPEND && strcmp(r->text, space_mark) == 0) ||
+                        (r->kind == GM_REWRITE_REPLACE && strcmp(r->text, " ") == 0 && strcmp(r->with, space_mark) == 0));
+    }
+    return same;
+}
+
 /* The split pattern's name; *exact becomes false where there is none. */
 static const char *pre_of(const gm_tokenizer *t, bool *exact) {
     const gm_subwords *s = t->subwords;
     if (t->kind == GM_TOKENS_BYTES)
         return "gpt-2";
-    if (!s->byte_level)
+    if (!s->byte_level) {
+        *exact = *exact && (t->kind == GM_TOKENS_WORDPIECE ? gm_wordpiece_is_bert(s) : t->kind != GM_TOKENS_BPE || cut_as_llama(s));
         return "default";
+    }
     const char *pre = NULL;
     for (int i = 0; i < s->cut_count; i++) {
+        *exact = *exact && s->cuts[i].prefix == GM_PREFIX_NEVER;
         if (s->cuts[i].match == GM_MATCH_NONE)
             continue;
         *exact = *exact && !pre && gm_match_pre(s->cuts[i].match) && s->cuts[i].use == GM_USE_ISOLATED;
@@ -92,6 +106,20 @@ static const char *pre_of(const gm_tokenizer *t, bool *exact) {
         *exact = *exact && s->rewrites[i].kind == GM_REWRITE_NFC;
     *exact = *exact && pre;
     return pre ? pre : "default";
+}
+
+/* Made of its vocabulary again, is a tokenizer the same for every text? SentencePiece's are; byte-level ones that do no more than cut by the
+ * pattern `pre` and join, and look for their added tokens as they stand. */
+static bool is_whole(const gm_tokenizer *t, const char *pre) {
+    const gm_subwords *s = t->subwords;
+    if (t->kind != GM_TOKENS_BPE || !s->byte_level)
+        return t->kind == GM_TOKENS_SENTENCEPIECE;
+    bool whole = s->rewrite_count == 0 && s->whole_first == gm_pre_takes_whole(pre);
+    for (int32_t i = 0; i < s->added_count; i++) {
+        const gm_added *a = &s->added[i];
+        whole = whole && !a->lstrip && !a->rstrip && !a->single_word && a->normalized == s->added[0].normalized;
+    }
+    return whole;
 }
 
 /* Texts go to the pool one after the other; pointers are set when it no longer moves. */
@@ -111,6 +139,9 @@ gm_status gm_tokenizer_vocabulary(const gm_tokenizer *t, gm_vocabulary *v, gm_er
                          .exact = t->kind != GM_TOKENS_WORDS && t->kind != GM_TOKENS_UNIGRAM,
                          .model = model_of(t)};
     v->pre = s || t->kind == GM_TOKENS_BYTES ? pre_of(t, &v->exact) : "default";
+    v->whole = v->exact && is_whole(t, v->pre);
+    for (int i = 0; s && !s->byte_level && i < s->cut_count; i++)
+        v->add_space_prefix = v->add_space_prefix || (s->cuts[i].metaspace && s->cuts[i].prefix != GM_PREFIX_NEVER);
     for (int i = 0; s && i < s->rewrite_count; i++) {
         const gm_rewrite *r = &s->rewrites[i];
         v->add_space_prefix = v->add_space_prefix || r->dummy_prefix || (r->kind == GM_REWRITE_PREPEND && !s->byte_level);
@@ -191,6 +222,7 @@ static gm_status fill_bpe(gm_tokenizer *t, const gm_vocabulary *v, gm_error *err
                        v->pre);
     s->cuts[s->cut_count++] = cut;
     s->byte_level = true;
+    s->whole_first = gm_pre_takes_whole(v->pre);
     gm_text bytes = {0};
     gm_status status = GM_OK;
     for (int32_t id = 0; id < v->count && status == GM_OK; id++) {
@@ -243,7 +275,7 @@ static gm_status fill_merges(gm_tokenizer *t, const gm_vocabulary *v, gm_error *
             status = gm_merge_add(t, both.data, n, k, err);
     }
     gm_text_free(&both);
-    if (status == GM_OK)
+    if (status == GM_OK && !s->whole_first)
         status = gm_merges_check(t, err);
     if (status == GM_OK)
         status = gm_pairs_from_merges(s, err);
@@ -263,8 +295,6 @@ static gm_status add_piece(gm_tokenizer *t, const gm_vocabulary *v, int32_t id, 
             return gm_fail(err, GM_EFORMAT, "token %d, '%.*s', should be a byte of its own, <0x00> to <0xFF>", id, shown(k->size), k->text);
         s->byte_ids[b] = id;
     }
-    if (k->type == GM_TOKEN_UNUSED && s->model == GM_MODEL_BPE)
-        return gm_fail(err, GM_EUNSUPPORTED, "token %d is marked unused, which BPE would have to cut again: not supported", id);
     if (k->type == GM_TOKEN_USER_DEFINED)
         gm_trie_add(&s->verbatim_raw, k->text, k->size, id);
     /* A space that is not written U+2581 is in no rewritten text, so such a token is never found. */
@@ -290,6 +320,17 @@ static gm_status add_piece(gm_tokenizer *t, const gm_vocabulary *v, int32_t id, 
     return failed ? gm_fail_memory(err, k->size) : fresh ? GM_OK : twice(v, id, err);
 }
 
+/* BPE would have to cut an unused token again; those that fill up a table ("[PAD32000]") are made by nothing. */
+static gm_status check_unused(const gm_tokenizer *t, int32_t id, gm_error *err) {
+    size_t size;
+    int n;
+    const char *key = gm_tokenizer_key(t, id, &size);
+    bool made = size > 0 && (gm_char_at(key, size, &n), (size_t)n == size);
+    for (size_t i = 1; i < size && !made; i++)
+        made = gm_tokenizer_find(t, key, i) >= 0 && gm_tokenizer_find(t, key + i, size - i) >= 0;
+    return made ? gm_fail(err, GM_EUNSUPPORTED, "token %d is marked unused, which BPE would have to cut again: not supported", id) : GM_OK;
+}
+
 static gm_status fill_sentencepiece(gm_tokenizer *t, const gm_vocabulary *v, gm_error *err) {
     gm_subwords *s = t->subwords;
     s->model = strcmp(v->model, "t5") == 0 ? GM_MODEL_UNIGRAM : GM_MODEL_BPE;
@@ -311,6 +352,10 @@ static gm_status fill_sentencepiece(gm_tokenizer *t, const gm_vocabulary *v, gm_
         lowest = any ? GM_MIN(lowest, t->scores[id]) : t->scores[id];
         highest = any ? GM_MAX(highest, t->scores[id]) : t->scores[id];
         any = true;
+    }
+    for (int32_t id = 0; id < v->count && s->model == GM_MODEL_BPE; id++) {
+        if (v->tokens[id].type == GM_TOKEN_UNUSED)
+            GM_TRY(check_unused(t, id, err));
     }
     s->unknown_score = (double)((float)lowest - 10.0f);
     s->top_score = highest;

@@ -44,11 +44,22 @@ gm_status gm_wordpiece_fill(gm_tokenizer *t, const char *inner_prefix, int64_t w
 
 /* Bert's text: cleaned, spaces around Chinese characters, accents and case folded where it is uncased; cut at white space and around
  * punctuation. */
+static const gm_rewrite_kind bert_steps[] = {GM_REWRITE_CLEAN, GM_REWRITE_SPACE_CJK, GM_REWRITE_NFD, GM_REWRITE_DROP_NONSPACING,
+                                             GM_REWRITE_LOWER};
+enum { CASED_STEPS = 2 };
+
+bool gm_wordpiece_is_bert(const gm_subwords *s) {
+    bool same = (s->rewrite_count == CASED_STEPS || s->rewrite_count == GM_COUNT(bert_steps)) && s->cut_count == 2 &&
+                s->cuts[0].match == GM_MATCH_SPACE && s->cuts[0].use == GM_USE_REMOVED && s->cuts[1].match == GM_MATCH_PUNCTUATION &&
+                s->cuts[1].use == GM_USE_ISOLATED;
+    for (int i = 0; i < s->rewrite_count && same; i++)
+        same = s->rewrites[i].kind == bert_steps[i];
+    return same && strcmp(s->inner_prefix, "##") == 0;
+}
+
 static void add_bert_steps(gm_subwords *s, bool lower) {
-    static const gm_rewrite_kind steps[] = {GM_REWRITE_CLEAN, GM_REWRITE_SPACE_CJK, GM_REWRITE_NFD, GM_REWRITE_DROP_NONSPACING,
-                                            GM_REWRITE_LOWER};
-    for (int i = 0; i < (lower ? GM_COUNT(steps) : 2); i++)
-        s->rewrites[s->rewrite_count++] = (gm_rewrite){.kind = steps[i]};
+    for (int i = 0; i < (lower ? GM_COUNT(bert_steps) : CASED_STEPS); i++)
+        s->rewrites[s->rewrite_count++] = (gm_rewrite){.kind = bert_steps[i]};
     s->cuts[s->cut_count++] = (gm_cut){.match = GM_MATCH_SPACE, .use = GM_USE_REMOVED};
     s->cuts[s->cut_count++] = (gm_cut){.match = GM_MATCH_PUNCTUATION, .use = GM_USE_ISOLATED};
 }

@@ -2,10 +2,12 @@
 import json
 import os
 import struct
+import sys
 import unittest
 
 from program import Case, main
 
+GOLDEN = os.path.join(os.path.abspath(sys.argv[1]), "tests", "golden", "tokenizers")
 LLAMA = ("--model llama-260k --layers 2 --width 16 --heads 2 --kv-heads 2 --ffn 24 --tokens bytes --batch 2 --context 16 --steps 2 "
          "--eval-sequences 4 --threads 1 --quiet").split()
 GPT2 = "--model gpt2-nano --layers 1 --width 16 --heads 2 --tokens bytes --batch 2 --context 16 --steps 2 --eval-sequences 4 --threads 1 --quiet".split()
@@ -111,6 +113,31 @@ class Convert(Case):
         with open(out, "wb") as file:
             file.write(data[:at] + b"[" + data[at + 1:])
         self.fails(1, ["ghostmax.tokenizer", "byte"], "generate", out)
+
+    def test_tokenizers_in_gguf_are_the_same(self):
+        """Whatever the keys can say of a tokenizer, and more tokens in the model than it has: a text gives the same ids out of the file."""
+        m, nasty = self.trained("m", "--tokens", "bpe", "--vocab", 1000), os.path.join(GOLDEN, "nasty.txt")
+        files = [os.path.join(GOLDEN, name) for name in ("llama2.json", "llama3.json", "qwen2.json", "o200k.json", "unigram.json", "wordpiece.json",
+                                                         "spm_bpe.model", "spm_unigram.model")]
+        level = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+        mask = {"id": 603, "content": "<mask>", "special": True, "normalized": False, "lstrip": True, "rstrip": False, "single_word": False}
+        for base, change in (("llama3", lambda t: (t["added_tokens"].clear(), t["model"]["merges"].pop())),
+                             ("llama3", lambda t: t.update(pre_tokenizer=level)),
+                             ("llama3", lambda t: t["added_tokens"].append(mask)),
+                             ("llama3", lambda t: (t["added_tokens"].clear(), t["model"].update(ignore_merges=False), t["model"]["merges"].pop())),
+                             ("llama2", lambda t: t.update(normalizer=None, pre_tokenizer={"type": "Whitespace"})),
+                             ("llama2", lambda t: t["model"]["merges"].reverse()),
+                             ("wordpiece", lambda t: t.update(normalizer=None, pre_tokenizer={"type": "WhitespaceSplit"}))):
+            with open(os.path.join(GOLDEN, base + ".json"), encoding="utf-8") as file:
+                root = json.load(file)
+            change(root)
+            files.append(self.path(f"{len(files)}.json"))
+            with open(files[-1], "w", encoding="utf-8") as file:
+                json.dump(root, file)
+        for file in files:
+            out = self.path("m.gguf")
+            self.ok("convert", m, "--tokenizer", file, "--to", "gguf", "--out", out, "--force")
+            self.assertEqual(*[self.ok("tokenize", nasty, "--tokenizer", x, "--ids", "--lines") for x in (file, out)], msg=file)
 
     def test_whole_texts_begin_as_their_tokenizer_has_it(self):
         """eval --stride on a model that does not say how it was trained: GPT-2's tokenizer puts no BOS, Hugging Face's recipe neither."""
