@@ -21,8 +21,10 @@ static void generate_defaults(void *args) {
 
 #define SAMPLING(field) offsetof(generate_args, sampling.field)
 static const cli_option generate_options[] = {
-    {"prompt", "TEXT", "begin with this, behind BOS unless the model was trained with --no-bos", CLI_TEXT, offsetof(generate_args, prompt),
-     0, 0, "BOS alone"},
+    {"prompt", "TEXT",
+     "begin with this, behind BOS unless the model was trained with --no-bos; other programs' models begin with BOS only where their "
+     "tokenizer puts one",
+     CLI_TEXT, offsetof(generate_args, prompt), 0, 0, "BOS alone"},
     {"prompt-file", "FILE", "begin with this file's text; -: standard input", CLI_TEXT, offsetof(generate_args, prompt_file), 0, 0, NULL},
     {"tokens", "N", "how many to generate at most; past the context the model goes on with the last half of it", CLI_COUNT,
      offsetof(generate_args, tokens), 1, 1e9, NULL},
@@ -89,8 +91,8 @@ static gm_status start(generation *g, const generate_args *args, gm_error *err) 
     char *text = NULL;
     size_t size = 0;
     gm_status status = read_prompt(args, &text, &size, err);
-    if (size && cfg->bos == GM_BOS_NEVER) /* begin as in training */
-        bos = -1;
+    if (size && (cfg->bos == GM_BOS_NEVER || (cfg->bos == GM_BOS_UNKNOWN && !gm_tokenizer_adds_bos(g->tokenizer))))
+        bos = -1; /* begin as in training, or as its own library does */
     if (status == GM_OK && size)
         status = gm_tokenizer_encode(g->tokenizer, text, size, &prompt, &n, err);
     free(text);

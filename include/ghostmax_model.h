@@ -177,6 +177,8 @@ void gm_tokenizer_free(gm_tokenizer *t);
 int64_t gm_tokenizer_vocab(const gm_tokenizer *t);
 int32_t gm_tokenizer_bos(const gm_tokenizer *t); /* -1: none */
 int32_t gm_tokenizer_eos(const gm_tokenizer *t); /* -1: none */
+/* Does the library that it comes from put BOS before every text? (GPT-2's does not, Llama's does.) */
+bool gm_tokenizer_adds_bos(const gm_tokenizer *t);
 const char *gm_tokenizer_kind(const gm_tokenizer *t);
 /* *ids is the caller's, freed with gm_tokens_free. BOS is not added. Errors: GM_EFORMAT (invalid UTF-8: offset), GM_ENOMEM. */
 gm_status gm_tokenizer_encode(const gm_tokenizer *t, const char *text, size_t size, int32_t **ids, int64_t *count, gm_error *err);
@@ -196,7 +198,7 @@ typedef struct gm_data_options {
     int64_t vocab;         /* words, bpe: 0 is the source's default */
     bool keep_case;        /* words: do not lower-case */
     bool no_bos;           /* default: every sequence starts with BOS */
-    bool own_bos;          /* only where the tokenizer puts one before every text (GPT-2's does not, Llama's does) */
+    bool own_bos;          /* only where gm_tokenizer_adds_bos */
     int64_t context;       /* T of the sequences */
     const char *tokenizer; /* use this tokenizer file instead of building one */
     bool for_model;        /* a trained model reads it: a text whose tokenizer would have to be built is refused (GM_EINVAL); without any

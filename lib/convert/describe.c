@@ -75,14 +75,12 @@ static json_t *tokenizer_object(const gm_tokenizer *t) {
 
 /* The tokenizer in a model's folder, where there is one. One that is damaged is an error, one of another kind is not. */
 static gm_status put_tokenizer_of(json_t *root, const char *folder, gm_error *err) {
-    static const char *const names[] = {"tokenizer.json", "tokenizer.model", "tokenizer.bin", NULL};
-    char path[1024];
-    const char *name = gm_dir_has(folder, names);
+    const char *name = gm_tokenizer_in(folder);
     gm_tokenizer *t;
     gm_error inner = {.offset = -1};
-    if (!name || gm_path_join(path, sizeof path, folder, name, NULL) != GM_OK)
+    if (!name)
         return GM_OK;
-    gm_status status = gm_tokenizer_load(&t, path, &inner);
+    gm_status status = gm_tokenizer_load(&t, folder, &inner);
     if (status == GM_OK)
         json_object_set_new(root, "tokenizer", tokenizer_object(t));
     else if (status == GM_EUNSUPPORTED)

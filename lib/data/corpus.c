@@ -380,8 +380,8 @@ gm_status gm_corpus_open(gm_data *d, const gm_data_options *o, gm_error *err) {
     }
     GM_TRY(gm_file_open(&c->file, o->source, err));
     GM_TRY(gm_token_file_is(&c->file) ? read_tokens(d, c, o, err) : read_text(d, c, o, err));
-    if (o->own_bos && d->tokenizer && d->tokenizer->subwords)
-        d->bos = d->bos && d->tokenizer->subwords->adds_bos;
+    if (o->own_bos && d->tokenizer)
+        d->bos = d->bos && gm_tokenizer_adds_bos(d->tokenizer);
     bool found = o->whole;
     if (!found && c->grains[c->grain_count].token > 0)
         GM_TRY(make_split(c, d->context, d->bos, &found, err));

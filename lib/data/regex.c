@@ -1,7 +1,9 @@
 /* regex.c -- regular expressions of tokenizer.json through PCRE2, compiled once, matched from any thread.
  *
  * The reference library's engine is Oniguruma. Where the two differ in the patterns that tokenizers use: \s is White_Space (PCRE2's has
- * U+180E besides), so it is written out; the rest means the same with PCRE2_UCP. */
+ * U+180E besides) and \w has marks and circled letters, but of numbers only digits and letters, in brackets (PCRE2's has all numbers and
+ * no marks), so both are written out; \h is a hexadecimal digit there and brackets like [:alpha:] hold other characters, so both are
+ * refused. The rest means the same with PCRE2_UCP. */
 #include "subwords.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
@@ -14,32 +16,44 @@ typedef struct gm_regex {
 
 static const char white_space[] = "\\t-\\r \\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}";
 
-/* \s and \S outside and \s inside brackets, written out; everything else as it is. false: \S inside brackets. */
-static bool translate(gm_text *out, const char *pattern) {
+static const char word[] =
+    "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}\\x{1f150}-\\x{1f169}\\x{1f170}-\\x{1f189}";
+static const char word_alone[] = "\\xb2\\xb3\\xb9\\xbc-\\xbe"; /* and these outside brackets: superscripts and fractions */
+
+/* \s and \w are written out, and their opposites outside brackets; everything else as it is. Returns what is not supported; NULL: nothing.
+ */
+static const char *translate(gm_text *out, const char *pattern) {
     bool inside = false;
     for (const char *p = pattern; *p; p++) {
         if (*p == '\\' && p[1]) {
             p++;
-            if (*p == 's' || *p == 'S') {
-                if (inside && *p == 'S')
-                    return false;
-                gm_text_add(out, inside ? "%s%s%s" : *p == 's' ? "[%s%s%s]" : "[^%s%s%s]", "", white_space, "");
-            } else
+            const char *set = *p == 's' || *p == 'S' ? white_space : *p == 'w' || *p == 'W' ? word : NULL;
+            const bool opposite = *p == 'S' || *p == 'W';
+            if (*p == 'h' || *p == 'H')
+                return "\\h";
+            if (opposite && inside)
+                return *p == 'S' ? "\\S in brackets" : "\\W in brackets";
+            if (set)
+                gm_text_add(out, inside ? "%s%s" : opposite ? "[^%s%s]" : "[%s%s]", set == word && !inside ? word_alone : "", set);
+            else
                 gm_text_bytes(out, p - 1, 2);
             continue;
         }
+        if (inside && *p == '[' && p[1] == ':')
+            return "[: in brackets";
         inside = *p == '[' ? true : *p == ']' ? false : inside;
         gm_text_bytes(out, p, 1);
     }
-    return true;
+    return NULL;
 }
 
 gm_status gm_regex_make(gm_regex **out, const char *pattern, gm_error *err) {
     gm_text own = {0};
     *out = NULL;
-    if (!translate(&own, pattern)) {
+    const char *unknown = translate(&own, pattern);
+    if (unknown) {
         gm_text_free(&own);
-        return gm_fail(err, GM_EUNSUPPORTED, "its pattern '%.80s' has \\S in brackets, which is not supported", pattern);
+        return gm_fail(err, GM_EUNSUPPORTED, "its pattern '%.80s' has %s, which is not supported", pattern, unknown);
     }
     int code = 0;
     PCRE2_SIZE at = 0;

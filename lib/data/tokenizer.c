@@ -314,6 +314,10 @@ int32_t gm_tokenizer_eos(const gm_tokenizer *t) {
     return t->eos;
 }
 
+bool gm_tokenizer_adds_bos(const gm_tokenizer *t) {
+    return !t->subwords || t->subwords->adds_bos;
+}
+
 const char *gm_tokenizer_kind(const gm_tokenizer *t) {
     return gm_token_kind_name(t->kind);
 }

@@ -120,6 +120,8 @@ gm_status gm_tokenizer_append(const gm_tokenizer *t, const char *text, size_t si
 /* The first place at or after `at` where a text may be cut so that the parts' tokens are the whole's (of patterns that look across every
  * space: where a line ends, and then a corpus is encoded line by line). */
 size_t gm_tokenizer_cut(const gm_tokenizer *t, const char *text, size_t size, size_t at);
+/* The file of a folder that is its tokenizer; NULL: none. */
+const char *gm_tokenizer_in(const char *folder);
 /* tokenizer.json's text, both ways. */
 gm_status gm_tokenizer_format(const gm_tokenizer *t, gm_text *json, gm_error *err);
 gm_status gm_tokenizer_parse(gm_tokenizer **out, const char *json, size_t size, gm_error *err);

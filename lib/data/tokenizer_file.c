@@ -291,7 +291,8 @@ static gm_status load_twins(gm_tokenizer **out, const char *path, gm_error *err)
     return status;
 }
 
-/* The folder's tokenizer_config.json names BOS and EOS, as a text or as {"content": text}. One that is no JSON says nothing. */
+/* The folder's tokenizer_config.json names BOS and EOS, as a text or as {"content": text}, and says whether a text begins with BOS. One
+ * that is no JSON says nothing. */
 static gm_status read_config(gm_tokenizer *t, const char *folder, gm_error *err) {
     char path[1024];
     gm_file file;
@@ -311,17 +312,24 @@ static gm_status read_config(gm_tokenizer *t, const char *folder, gm_error *err)
         if (id >= 0)
             *(i ? &t->eos : &t->bos) = id;
     }
+    const json_t *add = json_object_get(root, "add_bos_token");
+    if (json_is_boolean(add))
+        t->subwords->adds_bos = json_is_true(add);
     json_decref(root);
     return GM_OK;
 }
 
-gm_status gm_tokenizer_load(gm_tokenizer **out, const char *path, gm_error *err) {
+const char *gm_tokenizer_in(const char *folder) {
     static const char *const names[] = {"tokenizer.json", "tokenizer.model", "vocab.json", "encoder.json", "vocab.txt", NULL};
+    return gm_dir_has(folder, names);
+}
+
+gm_status gm_tokenizer_load(gm_tokenizer **out, const char *path, gm_error *err) {
     gm_file file;
     char inside[1024];
     *out = NULL;
     if (gm_path_is_dir(path)) {
-        const char *name = gm_dir_has(path, names);
+        const char *name = gm_tokenizer_in(path);
         if (!name)
             return gm_fail(err, GM_EIO, "no tokenizer in '%s': no tokenizer.json, tokenizer.model, vocab.json, encoder.json or vocab.txt",
                            path);

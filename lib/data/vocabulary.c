@@ -108,8 +108,8 @@ static const char *pre_of(const gm_tokenizer *t, bool *exact) {
     return pre ? pre : "default";
 }
 
-/* Made of its vocabulary again, is a tokenizer the same for every text? SentencePiece's are; byte-level ones that do no more than cut by the
- * pattern `pre` and join, and look for their added tokens as they stand. */
+/* Made of its vocabulary again, is a tokenizer the same for every text? SentencePiece's are; byte-level ones that do no more than cut by
+ * the pattern `pre` and join, and look for their added tokens as they stand. */
 static bool is_whole(const gm_tokenizer *t, const char *pre) {
     const gm_subwords *s = t->subwords;
     if (t->kind != GM_TOKENS_BPE || !s->byte_level)

@@ -548,6 +548,9 @@ static const struct {
       {"alibi", "asks for ALiBi's positions"},
 };
 
+/* Those of them that say nothing when they are 1. */
+static const char *const factors[] = {"partial_rotary_factor", "rotary_pct", "logit_scale"};
+
 static gm_status read_family(const family **out, bool *stock, json_t *root, const char *path, gm_error *err) {
     const char *type = json_string_value(json_object_get(root, "model_type"));
     if (!type)
@@ -624,6 +627,9 @@ static gm_status read_rope_object(gm_model_config *cfg, json_t *object, const ch
 
 static gm_status read_rope(gm_model_config *cfg, json_t *root, const char *path, gm_error *err) {
     static const char *const names[] = {"rope_parameters", "rope_scaling"};
+    json_t *newer = given(root, names[0]), *older = given(root, names[1]);
+    if (newer && older && !json_equal(newer, older))
+        return fail_unsupported(err, path, names[1], older, "differs from \"rope_parameters\", which says the same; remove one of them");
     for (int i = 0; i < GM_COUNT(names); i++) {
         json_t *object = given(root, names[i]);
         if (object)
@@ -701,6 +707,8 @@ static gm_status check_unknown_keys(const family *f, json_t *root, const char *p
     json_t *value;
     json_object_foreach(root, key, value) {
         bool known = json_is_null(value) || json_is_false(value);
+        for (int i = 0; json_number_value(value) == 1 && i < GM_COUNT(factors); i++)
+            known = known || strcmp(key, factors[i]) == 0;
         for (int i = 0; !known && harmless[i]; i++)
             known = strcmp(key, harmless[i]) == 0;
         for (int i = 0; !known && f->keys[i].key; i++)

@@ -449,8 +449,16 @@ static gm_status check_rope_freqs(const gm_model_config *cfg, const gm_gguf *g, 
 gm_status gm_gguf_config_read(gm_model_config *cfg, const gm_gguf *g, gm_error *err) {
     *cfg = (gm_model_config){0};
     const gm_gguf_value *name = gm_gguf_find(g, architecture_key), *own = gm_gguf_find(g, config_key);
+    const gm_gguf_value *parts = gm_gguf_find(g, "split.count");
     gm_error inner = {.offset = -1};
     char architecture[64];
+    int64_t count;
+    if (parts && gm_gguf_whole(parts, 0, &count) && count > 1)
+        return gm_fail_at(
+            err, GM_EUNSUPPORTED, AT(parts),
+            "%s: one of %lld parts of a model ('split.count', byte %zu), which are not read apart; join them with llama.cpp's "
+            "llama-gguf-split --merge",
+            g->path, (long long)count, parts->at);
     if (!name || name->type != GM_GGUF_TEXT || name->bytes - 8 >= sizeof architecture || memchr(name->data + 8, 0, name->bytes - 8))
         return gm_fail_at(err, GM_EFORMAT, name ? AT(name) : -1, "%s: it has no good '%s': not a model; get the file again", g->path,
                           architecture_key);

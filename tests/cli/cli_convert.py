@@ -139,8 +139,9 @@ class Convert(Case):
             self.ok("convert", m, "--tokenizer", file, "--to", "gguf", "--out", out, "--force")
             self.assertEqual(*[self.ok("tokenize", nasty, "--tokenizer", x, "--ids", "--lines") for x in (file, out)], msg=file)
 
-    def test_whole_texts_begin_as_their_tokenizer_has_it(self):
-        """eval --stride on a model that does not say how it was trained: GPT-2's tokenizer puts no BOS, Hugging Face's recipe neither."""
+    def test_texts_begin_as_their_tokenizer_has_it(self):
+        """eval --stride and generate on a model that does not say how it was trained: GPT-2's tokenizer puts no BOS, Hugging Face's recipe
+        neither; OPT's does."""
         m = self.trained("m", "--tokens", "bpe", "--vocab", 300)
         self.ok("convert", m, "--to", "hf", "--out", self.path("hf"))
         config = self.config("hf", "config.json")
@@ -150,6 +151,14 @@ class Convert(Case):
         line = ["--data", os.path.join(m, "train.json"), "--json", "--quiet", "--threads", 1]
         for model, more, bos in (m, ["--stride", 8], True), (self.path("hf"), ["--stride", 8], False), (self.path("hf"), [], True):
             self.assertEqual(json.loads(self.ok("eval", model, *line, *more))["bos"], bos)
+        full = ["--prompt", "@#" * 8, "--tokens", 1]  # as many tokens as the context
+        self.fails(2, ["16 tokens behind BOS"], "generate", m, *full)
+        self.ok("generate", self.path("hf"), *full, encoding="latin-1")
+        said = self.config("hf", "tokenizer_config.json")
+        with open(self.path("hf", "tokenizer_config.json"), "w") as file:
+            json.dump({**said, "add_bos_token": True}, file)
+        self.assertTrue(json.loads(self.ok("eval", self.path("hf"), *line, "--stride", 8))["bos"])
+        self.fails(2, ["16 tokens behind BOS"], "generate", self.path("hf"), *full)
 
     def test_what_it_is_stays(self):
         model = self.trained("m", "--attention", "softmax1")

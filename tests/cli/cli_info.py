@@ -1,6 +1,7 @@
 """info FILE|DIR: what every kind of file is, without reading weights; what is damaged or unknown is said in one line."""
 import json
 import os
+import shutil
 import struct
 import sys
 
@@ -30,6 +31,21 @@ class Info(Case):
         self.assertEqual((config["kind"], config["family"], config["parameters"]), ("model's configuration", "qwen3", 2096))
         text = self.ok("info", os.path.join(GOLDEN, "qwen3"))
         self.assertRegex(text, r"(?m)^qk_norm +yes$")
+
+    def test_the_tokenizer_is_the_one_that_generate_takes(self):
+        """OPT's folder: two files, and a third that names BOS."""
+        shutil.copytree(os.path.join(GOLDEN, "opt_f16"), self.path("opt"))
+        self.ok("tokenize", self.text(), "--train", "bpe", "--vocab", 300, "--out", self.path("t.json"))
+        with open(self.path("t.json"), encoding="utf-8") as file:
+            model = json.load(file)["model"]
+        with open(self.path("opt", "vocab.json"), "w", encoding="utf-8") as file:
+            json.dump({**model["vocab"], "</s>": 300}, file)
+        with open(self.path("opt", "merges.txt"), "w", encoding="utf-8") as file:
+            file.writelines((m if isinstance(m, str) else " ".join(m)) + "\n" for m in model["merges"])
+        with open(self.path("opt", "tokenizer_config.json"), "w", encoding="utf-8") as file:
+            json.dump({"bos_token": {"content": "</s>"}, "add_bos_token": True}, file)
+        said = self.info(self.path("opt"))["tokenizer"]
+        self.assertEqual((said["kind"], said["vocab"], said["bos"]), ("bpe", 301, 300))
 
     def test_runs_and_tokens(self):
         self.ok("train", "--data", self.text(), "--steps", 5, "--out", self.path("m"), "--attention", "softmax1", "--quiet", *TINY_TRAIN)

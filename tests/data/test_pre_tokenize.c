@@ -137,6 +137,10 @@ static void pieces_by_hand(void **state) {
     expect_pieces(SPLIT("\"String\": \"-\"", "Contiguous", "false"), text, "the|-|final|--|countdown");
     expect_pieces(SPLIT("\"Regex\": \"[a-z]+\"", "Removed", "true"), text, "the|final|countdown");
     expect_pieces(SPLIT("\"Regex\": \"\\\\s*\"", "Removed", "false"), "a  b", "a|b"); /* empty matches cut nothing */
+    /* \w as Oniguruma has it: marks, circled letters, and of numbers digits and letters; superscripts only outside brackets */
+    expect_pieces(SPLIT("\"Regex\": \"\\\\w+\"", "Isolated", "false"), "e\u0301\u00b22\u2460-x\u203f\u2167\u24d0",
+                  "e\u0301\u00b22|\u2460-|x\u203f\u2167\u24d0");
+    expect_pieces(SPLIT("\"Regex\": \"[^\\\\w-]+|\\\\W\"", "Isolated", "false"), "e\u0301\u00b22-x", "e\u0301|\u00b2|2|-|x");
     expect_pieces("{\"type\": \"Whitespace\"}", "Hey, it's x_1!", "Hey|,|it|'|s|x_1|!");
     expect_pieces("{\"type\": \"WhitespaceSplit\"}", " Hey,  you ", "Hey,|you");
     expect_pieces("{\"type\": \"Digits\", \"individual_digits\": true}", "a12b", "a|1|2|b");

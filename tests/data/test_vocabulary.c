@@ -280,6 +280,14 @@ static void bad_files(void **state) {
     expect_json(WITH("\"decoder\": {\"type\": \"CTC\"}"), GM_EUNSUPPORTED, "decoder 'CTC'");
     expect_json(WITH("\"pre_tokenizer\": {\"type\": \"Split\", \"pattern\": {\"Regex\": \"(\"}, \"behavior\": \"Isolated\"}"), GM_EFORMAT,
                 "no regular expression");
+    static const char *const other_classes[] = {"[a\\\\W]", "\\\\h+", "[[:alpha:]]"}; /* which Oniguruma takes for others */
+    for (int i = 0; i < GM_COUNT(other_classes); i++) {
+        char json[256];
+        snprintf(json, sizeof json,
+                 WITH("\"pre_tokenizer\": {\"type\": \"Split\", \"pattern\": {\"Regex\": \"%s\"}, \"behavior\": \"Isolated\"}"),
+                 other_classes[i]);
+        expect_json(json, GM_EUNSUPPORTED, "which is not supported");
+    }
     expect_json("{\"model\": {\"type\": \"BPE\", \"dropout\": 0.1, \"vocab\": {\"a\": 0}, \"merges\": []}}", GM_EUNSUPPORTED, "dropout");
     expect_json("{\"model\": {\"type\": \"BPE\", \"end_of_word_suffix\": \"</w>\", \"vocab\": {\"a\": 0}, \"merges\": []}}",
                 GM_EUNSUPPORTED, "end_of_word_suffix");

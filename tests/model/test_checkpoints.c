@@ -158,6 +158,8 @@ static void refusals(void **state) {
         {LLAMA(",\"rope_parameters\":{\"rope_type\":\"default\",\"partial_rotary_factor\":0.5}"), GM_EUNSUPPORTED, "partial_rotary_factor",
          ""},
         {LLAMA(",\"partial_rotary_factor\":0.25"), GM_EUNSUPPORTED, "partial_rotary_factor", "part of each head"},
+        {LLAMA(",\"rope_parameters\":{\"rope_type\":\"default\"},\"rope_scaling\":{\"type\":\"linear\",\"factor\":2}"), GM_EUNSUPPORTED,
+         "rope_scaling", "rope_parameters"},
         {LLAMA(",\"attention_bias\":true"), GM_EUNSUPPORTED, "attention_bias", "mlp_bias"},
         {LLAMA(",\"mlp_bias\":true"), GM_EUNSUPPORTED, "mlp_bias", "attention_bias"},
         {LLAMA(",\"attention_bias\":true,\"mlp_bias\":false"), GM_EUNSUPPORTED, "\"attention_bias\": true", "one without the other"},
@@ -214,6 +216,8 @@ static void accepted(void **state) {
     assert_true(c.rope_scaling == GM_ROPE_LLAMA3 && c.rope_theta == 500000);
     c = parsed(LLAMA(",\"rope_scaling\":{\"type\":\"linear\",\"factor\":4.0}"));
     assert_true(c.rope_scaling == GM_ROPE_LINEAR && c.rope_factor == 4 && c.rope_low_freq == 0 && c.rope_original_context == 0);
+    c = parsed(LLAMA(",\"partial_rotary_factor\":1.0"));
+    assert_true(c.rope && c.rope_scaling == GM_ROPE_PLAIN);
     c = parsed(LLAMA(",\"attention_bias\":true,\"mlp_bias\":true"));
     assert_true(c.bias && !c.qkv_bias);
     c = parsed(MISTRAL(""));

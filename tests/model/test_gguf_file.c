@@ -238,6 +238,7 @@ static void contradictions_are_refused(void **state) {
         {"gpt2", {.set_key = "gpt2.vocab_size", .value = 18}, GM_EFORMAT, "contradicts"},
         {"gpt2", {.set_key = "gpt2.expert_count", .value = 8}, GM_EUNSUPPORTED, "not known here"},
         {"gpt2", {.set_key = "general.architecture", .value = 8}, GM_EFORMAT, "general.architecture"},
+        {"gpt2", {.set_key = "split.count", .value = 2, .drop_tensor = "blk.1.ffn_up.weight"}, GM_EUNSUPPORTED, "one of 2 parts"},
         {"gpt2", {.drop_tensor = "blk.1.attn_qkv.bias"}, GM_EFORMAT, "'blk.1.attn_qkv.bias' is missing"},
         {"gpt2", {.rename_tensor = "blk.1.attn_qkv.bias"}, GM_EFORMAT, "missing"},
         {"gpt2", {.transposed = "blk.0.attn_qkv.weight"}, GM_EFORMAT, "shape [8, 24]"},
