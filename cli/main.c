@@ -3,6 +3,7 @@
 #include "manual.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <poll.h>
 #include <signal.h>
@@ -210,9 +211,19 @@ static bool result_is_out(const char *command) {
     return false;
 }
 
+/* A closed one's number would go to the next file that is opened, and progress would be written into a run's log. Its place is taken by
+ * what can be read or written as little. */
+static void hold_standard_streams(void) {
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd)
+            _exit(CLI_FAILED);
+    }
+}
+
 int main(int argc, char **argv) {
     const char *command = argc > 1 ? argv[1] : "";
     line_arguments = argv;
+    hold_standard_streams();
     cli_restore_hangup();
     cli_ranks_silence();
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is a failed write, answered below, */

@@ -89,6 +89,17 @@ class Unlike(Mpi):
         for command, words in (("info", "work for one"), ("inform", "unknown command")):
             self.refused(2, words, ["sh", "-c", f"sleep 1; exec '{PROGRAM}' {command}"], [PROGRAM, command])
 
+    def test_machines_of_two_kinds(self):
+        """They round differently, and weights that every rank makes by itself drift apart: found at the first checkpoint, or not made so."""
+        if len(json.loads(self.ok("--version", "--json"))["isa_available"]) < 2:
+            self.skipTest("this machine has one set of instructions")
+        other = ["env", "GHOSTMAX_ISA=ref", PROGRAM, *TRAIN, "--measure-every", 0, "--eval-every", 0, "--out", self.path("o")]
+        self.refused(1, "the machines are of several kinds", other[2:], other)
+        self.assertFalse(os.path.exists(self.path("o", "state.safetensors")))
+        command = [MPIRUN, "--oversubscribe", "-n", "1", *map(str, other[2:]), "--shard-optimizer", ":", "-n", "2", *map(str, other), "--shard-optimizer"]
+        done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.returncode, 0, done.stderr)
+
     def test_a_model_or_data(self):
         text = self.text()
         for folder, seed in (("a", 1), ("b", 2)):

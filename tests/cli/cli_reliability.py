@@ -154,6 +154,17 @@ class Reliability(Case):
         self.assertEqual(child.wait(timeout=240), 1)  # nobody got the last line
         self.same_run(self.path("whole"), self.path("run"))
 
+    def test_closed_streams(self):
+        """As daemons start programs: a stream's number must not become a file's, into which progress would be written."""
+        self.ok(*self.train(self.path("whole"), "--quiet"))
+        for n, closed in enumerate((">&- 2>&-", "<&- 2>&-", "<&- >&- 2>&-", ">&-")):
+            out = self.path(f"run{n}")
+            done = subprocess.run(["sh", "-c", f'exec "$0" "$@" {closed}', PROGRAM, *map(str, self.train(out))], stdin=subprocess.DEVNULL,
+                                  capture_output=True, text=True, timeout=240)
+            self.assertEqual(done.returncode, 0 if ">&-" not in closed.split() else 1, (closed, done.stderr))
+            self.same_run(self.path("whole"), out)
+        self.assertIn("cannot write the result to stdout: Bad file descriptor", done.stderr)
+
     # ---- two at once
 
     def second_is_told(self, arguments, folder):
