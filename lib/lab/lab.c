@@ -152,29 +152,6 @@ static void add_extent(json_t *config, const gm_lab_plan *plan, json_t *measurin
     json_object_set(config, "quantizing", quantizing);
 }
 
-/* A folder that is new, without files of a lab's, or this very lab's; anything else is refused before a byte is written. */
-static gm_status check_folder(const char *out, json_t *config, gm_error *err) {
-    char path[1024];
-    json_t *lab = NULL, *results = NULL;
-    GM_TRY(gm_path_join(path, sizeof path, out, "lab.json", err));
-    GM_TRY(gm_store_read(&lab, path, "choose another --out, or remove the folder to begin anew", err));
-    gm_status status = GM_OK;
-    if (lab) {
-        status = gm_identity_compare(json_object_get(lab, "config"), config, out, err);
-        json_decref(lab);
-    } else {
-        static const char *const ours[] = {"runs", "results.json", "table.md", "report.html", NULL};
-        const char *there = gm_dir_has(out, ours);
-        if (there)
-            status = gm_fail(err, GM_EINVAL, "'%s' has '%s' but no lab.json that says of what; choose another --out", out, there);
-    }
-    GM_TRY(status);
-    GM_TRY(gm_path_join(path, sizeof path, out, "results.json", err));
-    GM_TRY(gm_store_read(&results, path, "remove it: the same command writes it anew from the runs", err));
-    json_decref(results);
-    return GM_OK;
-}
-
 /* ---- one run ----------------------------------------------------------------------------------------------------------------------- */
 
 typedef struct lab {
@@ -301,21 +278,31 @@ static gm_status analyse(analysis a[2], lab *l, gm_trial *run, const char *folde
     return status;
 }
 
+/* What a run trains, and where. */
+static gm_status task_of(const lab *l, const gm_trial *run, gm_model_config *cfg, gm_train_options *train, char folder[1024],
+                         gm_error *err) {
+    const gm_lab_options *o = l->plan.options;
+    char within[400];
+    *cfg = l->plan.models[run->model].cfg;
+    cfg->attention = l->plan.variants[run->variant];
+    *train = o->train;
+    train->seed = run->seed;
+    train->command = o->command;
+    snprintf(within, sizeof within, "runs/%s", run->name);
+    GM_TRY(gm_path_join(folder, 1024, o->out, within, err));
+    return gm_model_config_check(cfg, err);
+}
+
 static gm_status do_run(void *user, gm_trial *run, gm_error *err) {
     lab *l = user;
-    const gm_lab_options *o = l->plan.options;
-    char folder[1024], within[400];
-    gm_model_config cfg = l->plan.models[run->model].cfg;
-    gm_train_options train = o->train;
+    char folder[1024];
+    gm_model_config cfg;
+    gm_train_options train;
     gm_train_result result;
     train_teller teller = {l, run, false};
     analysis analyses[2] = {{.file = "measure.json", .phase = "measure", .schema = "ghostmax.measure/1", .settings = l->measuring},
                             {.file = "quant.json", .phase = "quantize", .schema = "ghostmax.quant/2", .settings = l->quantizing}};
-    cfg.attention = l->plan.variants[run->variant];
-    train.seed = run->seed;
-    train.command = o->command;
-    snprintf(within, sizeof within, "runs/%s", run->name);
-    GM_TRY(gm_path_join(folder, sizeof folder, o->out, within, err));
+    GM_TRY(task_of(l, run, &cfg, &train, folder, err));
     gm_status status = gm_train_run(l->ctx, &cfg, l->data, &train, folder, on_train, &teller, &result, err);
     if (status == GM_EDIVERGED) {
         json_object_set_new(run->json, "diverged_at", json_integer((json_int_t)result.diverged_at));
@@ -454,6 +441,59 @@ static gm_status plan_lab(lab *l, const gm_lab_options *o, gm_error *err) {
     return plan_models(plan, l->data, o->models ? o->models : source->model, err);
 }
 
+/* ---- the folder */
+
+/* Where lab.json is gone its runs still say what they are: are there some of this lab's, and none of another? */
+static gm_status has_our_runs(const lab *l, bool *ours, gm_error *err) {
+    *ours = false;
+    for (int i = 0; i < l->run_count; i++) {
+        char folder[1024], path[1024];
+        gm_model_config cfg;
+        gm_train_options train;
+        json_t *record, *identity;
+        GM_TRY(task_of(l, &l->runs[i], &cfg, &train, folder, err));
+        GM_TRY(gm_path_join(path, sizeof path, folder, "train.json", err));
+        GM_TRY(gm_store_read(&record, path, "remove the folder to start the run again", err));
+        if (!record)
+            continue;
+        identity = gm_identity_of(&cfg, &train, gm_data_identity(l->data));
+        gm_status status =
+            identity ? gm_identity_compare(json_object_get(record, "identity"), identity, folder, err) : gm_fail_memory(err, 4096);
+        json_decref(identity);
+        json_decref(record);
+        GM_TRY(status);
+        *ours = true;
+    }
+    return GM_OK;
+}
+
+/* A folder that is new, without files of a lab's, or this very lab's; anything else is refused before a byte is written. */
+static gm_status check_folder(const lab *l, json_t *config, gm_error *err) {
+    const char *out = l->plan.options->out;
+    char path[1024];
+    json_t *known = NULL, *results = NULL;
+    GM_TRY(gm_path_join(path, sizeof path, out, "lab.json", err));
+    GM_TRY(gm_store_read(&known, path, "remove it: the same command makes it anew beside its runs", err));
+    gm_status status = GM_OK;
+    if (known) {
+        status = gm_identity_compare(json_object_get(known, "config"), config, out, err);
+        json_decref(known);
+    } else {
+        static const char *const files[] = {"runs", "results.json", "table.md", "report.html", NULL};
+        const char *there = gm_dir_has(out, files);
+        bool ours = true;
+        if (there)
+            status = has_our_runs(l, &ours, err);
+        if (status == GM_OK && !ours)
+            status = gm_fail(err, GM_EINVAL, "'%s' has '%s' but no lab.json that says of what; choose another --out", out, there);
+    }
+    GM_TRY(status);
+    GM_TRY(gm_path_join(path, sizeof path, out, "results.json", err));
+    GM_TRY(gm_store_read(&results, path, "remove it: the same command writes it anew from the runs", err));
+    json_decref(results);
+    return GM_OK;
+}
+
 static bool on_wait(void *user, const gm_trial *run) {
     return tell(user, run, (gm_lab_progress){.phase = "waiting for another rank"});
 }
@@ -490,7 +530,7 @@ static gm_status enter_folder(lab *l, gm_lock *lock, json_t *config, gm_error *e
     if (status == GM_OK && first)
         status = gm_lock_take(lock, out, err);
     if (status == GM_OK && first)
-        status = check_folder(out, config, err);
+        status = check_folder(l, config, err);
     GM_TRY(gm_dist_agree(l->dist, status, err));
     GM_TRY(gm_lab_queue_check(l->dist, out, err));
     return gm_dist_agree(l->dist, first ? begin_folder(l, config, err) : GM_OK, err);

@@ -3,6 +3,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import statistics
 
@@ -228,6 +229,21 @@ class Lab(Case):
         self.ok(*self.lab("o", seeds=1, steps=2))
         path = self.damage("o", "results.json", cut=0.5)
         self.fails(1, [path, "byte"], "report", self.path("o"))
+
+    def test_lab_json_is_made_anew(self):
+        """It is one small file beside nights of runs, which say themselves what they are."""
+        self.ok(*self.lab("o", seeds=1, steps=2))
+        path, results = self.path("o", "lab.json"), lambda: numbers(read_json(self.folder, "o", "results.json"))
+        before = results()
+        config = read_json(path)["config"]
+        self.damage("o", "lab.json", cut=0.5)
+        self.fails(1, [path, "remove it", "makes it anew"], *self.lab("o", seeds=1, steps=2))
+        os.remove(path)
+        self.fails(2, ["softmax-s1", "steps is 2, asked is 3"], *self.lab("o", seeds=1, steps=3))
+        self.assertFalse(os.path.exists(path))
+        shutil.rmtree(self.path("o", "runs", "softmax1-s1"))  # not begun yet: one that is there is enough
+        self.ok(*self.lab("o", seeds=1, steps=2))
+        self.assertEqual((read_json(path)["config"], results()), (config, before))
 
     def test_damaged_checkpoint(self):
         self.ok(*self.lab("o", seeds=1, steps=2))
