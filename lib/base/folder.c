@@ -93,12 +93,14 @@ static gm_status make_staging(gm_folder *f, gm_error *err) {
             return gm_fail_errno(err, "cannot write into '%s'", f->path);
         }
         f->fd = open(f->staging, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (f->fd < 0 && errno == ENOENT) /* a sweep came first */
+            continue;
         if (f->fd < 0) {
             gm_status status = gm_fail_errno(err, "cannot write into '%s'", f->path);
             rmdir(f->staging);
             return status;
         }
-        if (flock(f->fd, LOCK_EX) != 0 || fstat(f->fd, &info) != 0 || info.st_nlink > 0) /* a sweep may have come first */
+        if (flock(f->fd, LOCK_EX) != 0 || fstat(f->fd, &info) != 0 || info.st_nlink > 0) /* else it came now */
             return GM_OK;
         close(f->fd);
     }

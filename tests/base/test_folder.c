@@ -260,6 +260,30 @@ static void half_a_set(void **state) {
     assert_true(rmdir("set/a") == 0 && rmdir("set") == 0);
 }
 
+/* Others may sweep between the making of a set's folder and its lock: then it is made again. */
+static void swept_while_made(void **state) {
+    (void)state;
+    assert_int_equal(mkdir("set", 0777), 0);
+    const pid_t child = fork();
+    while (child == 0) {
+        gm_folder f;
+        if (gm_folder_open(&f, "set", NULL) == GM_OK)
+            gm_folder_abort(&f);
+    }
+    for (int i = 0; i < 3000; i++) {
+        gm_folder f;
+        gm_error err = {.msg = ""};
+        assert_int_equal(gm_folder_open(&f, "set", &err), GM_OK);
+        gm_folder_abort(&f);
+    }
+    assert_int_equal(kill(child, SIGKILL), 0);
+    assert_int_equal(waitpid(child, NULL, 0), child);
+    gm_folder f;
+    assert_int_equal(gm_folder_open(&f, "set", NULL), GM_OK);
+    gm_folder_abort(&f);
+    assert_int_equal(rmdir("set"), 0);
+}
+
 static void taking_the_lock(void) {
     gm_lock lock;
     gm_lock_take(&lock, ".", NULL);
@@ -328,9 +352,9 @@ static void links_stay(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(files),           cmocka_unit_test(large_files), cmocka_unit_test(sets),
-        cmocka_unit_test(synced_in_order), cmocka_unit_test(half_a_set),  cmocka_unit_test(locks),
-        cmocka_unit_test(what_is_no_file), cmocka_unit_test(links_stay),
+        cmocka_unit_test(files),           cmocka_unit_test(large_files),      cmocka_unit_test(sets),
+        cmocka_unit_test(synced_in_order), cmocka_unit_test(swept_while_made), cmocka_unit_test(half_a_set),
+        cmocka_unit_test(locks),           cmocka_unit_test(what_is_no_file),  cmocka_unit_test(links_stay),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -160,6 +160,8 @@ typedef struct rank_work {
 } rank_work;
 
 static float value(int rank, int64_t i) {
+    if (i % 10 == 9) /* of three and more, another order gives another sum */
+        return rank == 1 ? 1e20f : rank == 2 ? -1e20f : (float)(rank + 1);
     return (float)(sin((double)(i * 7 + rank * 13)) * pow(10, (double)(i % 9) - 4));
 }
 

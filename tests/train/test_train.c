@@ -291,6 +291,14 @@ static void damaged_checkpoints_are_passed_over(void **state) {
     }
     gm_train_result result;
     gm_error error;
+    o.keep = 2; /* what was passed over does not take the place of the one that was used */
+    for (int stop = 14; stop <= 17; stop += stop == 14 ? 2 : 1) {
+        w = (watch){.stop_at = stop};
+        assert_int_equal(train(kept, &cfg, &o, &w, &result, &error), GM_ESTOPPED);
+        assert_int_equal(w.resumed_at, stop == 14 ? 0 : 12);
+        flip(kept, "state.safetensors", -7);
+    }
+    remove_folder(kept);
     w = (watch){.stop_at = 14}; /* none is whole: the newest one is named, nothing is lost by starting over */
     o.keep = 2;
     assert_int_equal(train(kept, &cfg, &o, &w, &result, &error), GM_ESTOPPED);
