@@ -87,7 +87,7 @@ static bool next_number(const char *text, size_t size, size_t *at, char *number,
     return n > 0;
 }
 
-/* All ids are looked at before the first is printed. */
+/* All ids are looked at before the first is printed. Special tokens, which print nothing, leave the space between their neighbours. */
 static gm_status print_text(const gm_tokenizer *t, const char *text, size_t size, gm_error *err) {
     long long vocab = (long long)gm_tokenizer_vocab(t);
     char number[24];
@@ -105,7 +105,8 @@ static gm_status print_text(const gm_tokenizer *t, const char *text, size_t size
             const char *piece = gm_tokenizer_piece(t, previous, (int32_t)id, &length);
             if (print)
                 fwrite(piece, 1, length, stdout);
-            previous = (int32_t)id;
+            if (length || gm_tokenizer_class(t, (int32_t)id) == GM_CLASS_WHITESPACE)
+                previous = (int32_t)id;
         }
     }
     return GM_OK;

@@ -61,6 +61,16 @@ class Tokenize(Case):
             f.write(b"caf\xe9")
         self.fails(1, ["UTF-8", "byte 3"], "tokenize", self.path("latin1.txt"), "--tokenizer", os.path.join(GOLDEN, "spm_bpe.model"), "--count")
 
+    def test_special_tokens_between_words(self):
+        """They are not printed, and take no space with them, as in the formats' own libraries."""
+        for name in "llama2.json", "spm_bpe.model", "spm_unigram.model", "wordpiece.json":
+            tokenizer = ["--tokenizer", os.path.join(GOLDEN, name)]
+            facts = json.loads(self.ok("info", tokenizer[1], "--json"))
+            ids = self.ok("tokenize", self.text("north"), *tokenizer, "--ids").split()
+            word = self.ok("tokenize", self.text(" ".join(ids)), *tokenizer, "--decode")
+            marked = [facts["bos"], *ids, facts["eos"], *ids, facts["eos"]]
+            self.assertEqual(self.ok("tokenize", self.text(" ".join(map(str, marked))), *tokenizer, "--decode"), f"{word} {word}")
+
     def test_missing_merges(self):
         """A list of merges that was cut off at a line's end, in each kind of file that has one."""
         syllables = "ka lo mi nu pe ra so ti".split()
