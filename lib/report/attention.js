@@ -46,8 +46,9 @@ function attentionChart(parent, group, index, side, pair) {
         const a = attentionOf(run, pair.layer(), head), left = (head % l.columns) * (l.size + 12), top = Math.floor(head / l.columns) * (l.size + 22) + 16;
         const band = Math.max(5, Math.round(l.size / 24)), map = { left: left + band + 3, right: left + l.size, top, bottom: top + l.size - band - 3 };
         const nulls = d3.mean(d3.range(a.T), a.nothing), first = d3.mean(d3.range(a.T), i => a.weight(i, 0));
-        label(svg, left, top - 5, `head ${head}`, "start", c.text);
-        label(svg, left + l.size, top - 5, nulls > 0.0005 ? `${show(Number((100 * nulls).toFixed(1)))} % to nothing` : `${show(Number((100 * first).toFixed(1)))} % to the first`, "end");
+        const small = l.size < 150, [share, where] = nulls > 0.0005 ? [nulls, "nothing"] : [first, small ? "first" : "the first"];
+        label(svg, left, top - 5, small ? String(head) : `head ${head}`, "start", c.text);
+        label(svg, left + l.size, top - 5, small ? `${where} ${Math.round(100 * share)} %` : `${show(Number((100 * share).toFixed(1)))} % to ${where}`, "end");
         raster(svg, 1, a.T, { left, right: left + band, top: map.top, bottom: map.bottom }, (x, i) => ambers[Math.round(255 * Math.sqrt(a.nothing(i)))]).attr("class", "null-column");
         raster(svg, a.T, a.T, map, (j, i) => j > i ? [0, 0, 0, 0] : blues[Math.round(255 * Math.sqrt(a.weight(i, j)))]).attr("class", "mark");
         svg.append("path").attr("d", `M${map.left},${map.top}V${map.bottom}H${map.right}`).attr("fill", "none").attr("stroke", c.line);

@@ -107,7 +107,7 @@ function stripChart(parent, group, index, metric, paired) {
       here.forEach((r, i) => {
         const middle = y(i) + 12, paint = color(r.variant), p = paired && r.paired[metric.name], m = paired ? p.difference : r[metric.name].mean;
         const name = rowLabel(group, r);
-        label(svg, b.left - 8, middle + 4, name.length > 22 ? name.slice(0, 21) + "…" : name, "end", c.text);
+        label(svg, b.left - 8, middle + 4, fitting(name, b.left - 8), "end", c.text);
         svg.append("line").attr("x1", b.left).attr("x2", b.right).attr("y1", middle).attr("y2", middle).attr("stroke", c.faint);
         if (paired)
           svg.append("line").attr("class", "interval").attr("x1", x(p.low)).attr("x2", x(p.high)).attr("y1", middle).attr("y2", middle).attr("stroke", paint).attr("stroke-width", 3).attr("stroke-linecap", "round").attr("stroke-opacity", 0.55);
@@ -293,7 +293,7 @@ function dotRows(parent, spec) {
       svg.append("line").attr("x1", x(one)).attr("x2", x(one)).attr("y1", 4).attr("y2", bottom).attr("stroke", c.soft).attr("stroke-opacity", 0.7);
       rows.forEach((r, i) => {
         const y = 6 + 22 * i + 11;
-        label(svg, left - 8, y + 4, r.name.length > 26 ? r.name.slice(0, 25) + "…" : r.name, "end", c.text);
+        label(svg, left - 8, y + 4, fitting(r.name, left - 8), "end", c.text);
         svg.append("line").attr("x1", left).attr("x2", w - 14).attr("y1", y).attr("y2", y).attr("stroke", c.faint);
         r.dots.filter(d => shown(d.variant) && finite(d.value) && (!spec.log || d.value > 0)).forEach(d => svg.append("circle").attr("class", "mark").attr("cx", x(d.value)).attr("cy", y).attr("r", 4)
           .attr("fill", color(d.variant)).attr("fill-opacity", 0.85).attr("stroke", c.ground).attr("stroke-width", 0.8));

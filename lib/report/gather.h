@@ -27,8 +27,8 @@ json_t *gm_groups_of(const gm_gathered *g);
 gm_status gm_log_curves(json_t **out, const char *path, int points, gm_error *err);
 json_t *gm_thin_curve(const json_t *curve, int points);
 
-/* Leaves out what a page of so many bytes has no room for, samples not counted: they get what is left. without_details: how many runs have
- * neither histograms nor a sample for want of room. */
+/* Makes the data fit so many bytes, with the samples where their paths stood. without_details: how many runs have neither histograms nor a
+ * sample for want of room. */
 gm_status gm_fit_page(json_t *data, int64_t bytes, gm_error *err);
 
 /* sample.safetensors for a page, in at most so many bytes of text: {tokens, tensors: {name: {cols, max, data}}, heads: {layer: {weights,

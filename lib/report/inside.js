@@ -41,10 +41,10 @@ function activationChart(parent, group, index, side, pair) {
     key: `activations-${index}-${side}`, className: "panel",
     title: () => pair.run(side) ? `${runName(group, pair.run(side))}: |x| of the ${pair.tensorText()}` : "no sample",
     note: () => ({
-      spikes: "a needle per token and hidden dimension; both sides have one scale",
-      heat: "token by hidden dimension; shade grows with √|x|, both sides alike",
-      ridges: "a ridge per token, the first in front; both sides have one scale",
-    })[pair.form()],
+      spikes: "a needle per token and hidden dimension",
+      heat: "token by hidden dimension; shade grows with √|x|",
+      ridges: "a ridge per token, the first in front",
+    })[pair.form()] + (pair.sampled.length > 1 ? "; both sides have one scale" : ""),
     height: w => Math.round(Math.max(240, Math.min(360, w * 0.62))),
     table: () => {
       const v = of(), run = pair.run(side);

@@ -133,12 +133,16 @@ function loudestLayer(run, layers) {
 function drawInside(parent, data, group, index) {
   const pair = makePair(group, index), st = pair.st;
   if (!pair.sampled.length) return null;
-  const node = section(parent, "Inside two of them", "The same sentence through two models, drawn at one scale. Point at a token or a spike.", `inside-${index}`);
+  const sides = pair.sampled.length > 1 ? ["a", "b"] : ["a"]; // nothing stands beside itself
+  const node = sides.length > 1 ? section(parent, "Inside two of them", "The same sentence through two models, drawn at one scale. Point at a token or a spike.", `inside-${index}`)
+    : section(parent, "Inside", "A sentence through the model. Point at a token or a spike.", `inside-${index}`);
   if (data.without_details) add(node, "p", `For want of room ${data.without_details} runs more show nothing here: \`ghostmax report\` of a run's own folder does.`, "soft");
   const controls = add(node, "div", undefined, "controls"), runs = pair.sampled.map(r => [pair.keyOf(r), runName(group, r)]);
   const mine = [], redraw = () => { tip.hide(); mine.forEach(f => f.update()); refresh.forEach(f => f()); }, refresh = [];
-  choice(controls, "left", runs, st.a, v => { st.a = v; redraw(); });
-  choice(controls, "right", runs, st.b, v => { st.b = v; redraw(); });
+  if (sides.length > 1) {
+    choice(controls, "left", runs, st.a, v => { st.a = v; redraw(); });
+    choice(controls, "right", runs, st.b, v => { st.b = v; redraw(); });
+  }
   choice(controls, "layer", pair.layers.map(l => [l, String(l)]), st.layer, v => { st.layer = Number(v); redraw(); });
   const there = sites.filter(s => pair.sampled.some(r => pair.layers.concat(0).some(l => r.sample.tensors[siteTensor(s, l)])));
   if (!there.includes(st.site)) st.site = there[0] || "block";
@@ -146,9 +150,7 @@ function drawInside(parent, data, group, index) {
   switcher(controls, "form", [["spikes", "spikes"], ["heat", "heat"], ["ridges", "3-D"]], st.form, v => { st.form = v; redraw(); });
   const strip = tokenStrip(node, pair);
   const panels = row(node, "two");
-  ["a", "b"].forEach(side => mine.push(activationChart(panels, group, index, side, pair)));
-  ["a", "b"].forEach(side => mine.push(levelsChart(panels, group, index, side, pair)));
-  ["a", "b"].forEach(side => mine.push(attentionChart(panels, group, index, side, pair)));
+  [activationChart, levelsChart, attentionChart].forEach(chart => sides.forEach(side => mine.push(chart(panels, group, index, side, pair))));
   refresh.push(drawLargest(node, group, pair));
   pair.listeners.push(t => {
     Array.from(strip.children).forEach((span, i) => span.classList.toggle("lit", i === t));

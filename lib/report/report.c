@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The page stays below 5 MB: page_room.c leaves out what is too much, and samples get what is left: fewer tokens and layers of many. */
+/* The page stays below 5 MB: page_room.c leaves out what is too much. */
 enum { PAGE_BYTES = 4700000, TEXT_MOST = 2000 };
 
 /* ---- the data --------------------------------------------------------------------------------------------------------------------- */
@@ -51,34 +51,6 @@ static gm_status dump(char **json, const json_t *data, gm_error *err) {
     return *json ? GM_OK : gm_fail_memory(err, 1 << 20);
 }
 
-/* Puts the bytes of samples where their paths stand. */
-static gm_status add_samples(json_t *data, int64_t bytes, gm_error *err) {
-    json_t *group, *run;
-    size_t i, k;
-    int64_t count = 0;
-    char *json;
-    json_array_foreach(json_object_get(data, "groups"), i, group) {
-        json_array_foreach(json_object_get(group, "runs"), k, run) {
-            count += json_object_get(run, "sample") != NULL;
-        }
-    }
-    if (count == 0)
-        return GM_OK;
-    GM_TRY(dump(&json, data, err));
-    bytes -= (int64_t)strlen(json);
-    free(json);
-    json_array_foreach(json_object_get(data, "groups"), i, group) {
-        json_array_foreach(json_object_get(group, "runs"), k, run) {
-            json_t *sample, *path = json_object_get(run, "sample");
-            if (!path)
-                continue;
-            GM_TRY(gm_sample_bytes(&sample, json_string_value(path), bytes / count, err));
-            json_object_set_new(run, "sample", sample ? sample : json_null());
-        }
-    }
-    return GM_OK;
-}
-
 gm_status gm_report_json(const char *const *folders, int count, char **json, gm_error *err) {
     gm_gathered g = {json_array(), json_array(), json_array()};
     gm_status status = GM_OK;
@@ -94,8 +66,6 @@ gm_status gm_report_json(const char *const *folders, int count, char **json, gm_
         const int64_t bytes = PAGE_BYTES - (int64_t)(gm_asset_html_size + gm_asset_css_size + gm_asset_js_size + gm_asset_d3_size);
         clip_texts(data);
         status = gm_fit_page(data, bytes, err);
-        if (status == GM_OK)
-            status = add_samples(data, bytes, err);
     }
     if (status == GM_OK)
         status = dump(json, data, err);

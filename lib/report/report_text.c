@@ -500,46 +500,65 @@ static void ppl_name(char dst[48], const drawing *d, int precision) {
     snprintf(dst, 48, "%.40s%sppl", name ? name : "", precision < 0 ? "" : "_");
 }
 
+/* The lines of one row: those precisions that it has. */
+static void put_bits_of(const drawing *d, const json_t *row, int precisions, int first, double least, double greatest) {
+    const int room = d->style->width - first - 18;
+    char label[LABEL_MOST], name[48], number[16];
+    bool named = false;
+    label_of(label, d, row);
+    for (int p = -1; p < precisions; p++) {
+        ppl_name(name, d, p);
+        const double mean = mean_of(row, name);
+        if (p >= 0 && !json_object_get(row, name))
+            continue;
+        if (p < 0 && json_object_get(row, "quantizer")) /* in f32 it is plain softmax */
+            continue;
+        gm_chart_color(d->out, d->style, series_of(d, row));
+        put_cut(d, named ? "" : label, first);
+        gm_chart_color(d->out, d->style, -1);
+        named = true;
+        gm_chart_number(number, mean, NUMBER_MOST);
+        gm_text_add(d->out, "  ");
+        put_cut(d, p < 0 ? "f32" : json_string_value(json_array_get(json_object_get(d->group, "precisions"), (size_t)p)), 6);
+        gm_text_add(d->out, " %*s", NUMBER_MOST, number);
+        if (greatest > least && room >= BITS_BAR_LEAST) {
+            gm_text_add(d->out, " ");
+            gm_chart_bar(d->out, d->style, (mean - least) / (greatest - least), room, series_of(d, row));
+        }
+        gm_text_add(d->out, "\n");
+    }
+}
+
+/* Also of plain softmax that is quantized with care. */
 static void put_bits(const drawing *d) {
-    const json_t *rows = json_object_get(d->group, "rows"), *row;
     const int precisions = (int)json_array_size(json_object_get(d->group, "precisions"));
+    json_t *rows = json_copy(json_object_get(d->group, "rows")), *row;
     double least = INFINITY, greatest = -INFINITY;
-    char name[48];
+    int widest = 8;
+    char name[48], label[LABEL_MOST];
     size_t i;
+    json_array_extend(rows, json_object_get(d->group, "ablations"));
     json_array_foreach(rows, i, row) {
+        label_of(label, d, row);
+        widest = GM_MAX(widest, width_of(label));
         for (int p = -1; p < precisions; p++) {
             ppl_name(name, d, p);
             least = fmin(least, mean_of(row, name));
             greatest = fmax(greatest, mean_of(row, name));
         }
     }
-    if (precisions == 0 || !isfinite(least))
-        return;
-    int first = GM_MIN(GM_MAX(widest_label(d), 8), GM_MIN(d->style->width / 2, d->style->width - 17)), room = d->style->width - first - 18;
-    char number[16], about[64];
-    gm_chart_number(number, least, NUMBER_MOST);
-    snprintf(about, sizeof about, " against bits; bars begin at the least, %s", number);
-    heading(d, "Perplexity", about);
-    json_array_foreach(rows, i, row) {
-        char label[LABEL_MOST];
-        label_of(label, d, row);
-        for (int p = -1; p < precisions; p++) {
-            ppl_name(name, d, p);
-            gm_chart_color(d->out, d->style, series_of(d, row));
-            put_cut(d, p < 0 ? label : "", first);
-            gm_chart_color(d->out, d->style, -1);
-            gm_chart_number(number, mean_of(row, name), NUMBER_MOST);
-            gm_text_add(d->out, "  ");
-            put_cut(d, p < 0 ? "f32" : json_string_value(json_array_get(json_object_get(d->group, "precisions"), (size_t)p)), 6);
-            gm_text_add(d->out, " %*s", NUMBER_MOST, number);
-            if (greatest > least && room >= BITS_BAR_LEAST) {
-                gm_text_add(d->out, " ");
-                gm_chart_bar(d->out, d->style, (mean_of(row, name) - least) / (greatest - least), room, series_of(d, row));
-            }
-            gm_text_add(d->out, "\n");
+    if (precisions > 0 && isfinite(least)) {
+        const int first = GM_MIN(widest, GM_MIN(d->style->width / 2, d->style->width - 17));
+        char number[16], about[64];
+        gm_chart_number(number, least, NUMBER_MOST);
+        snprintf(about, sizeof about, " against bits; bars begin at the least, %s", number);
+        heading(d, "Perplexity", about);
+        json_array_foreach(rows, i, row) {
+            put_bits_of(d, row, precisions, first, least, greatest);
         }
+        gm_text_add(d->out, "\n");
     }
-    gm_text_add(d->out, "\n");
+    json_decref(rows);
 }
 
 /* ---- several sizes --------------------------------------------------------------------------------------------------------------------
@@ -622,6 +641,10 @@ static void put_group(drawing *d) {
     put_curves(d, "sink_rate", "Sink rate while training, %");
     put_curves(d, "null_mass", "Mass to nothing while training");
     put_curves(d, "grad_norm", "Gradient norm");
+    put_curves(d, "max_inf_norm_without_first", "Max inf norm without position 0 while training");
+    put_curves(d, "backcopy_loss", "Back-copy loss");
+    put_curves(d, "bigram_excess", "Bigram excess");
+    put_curves(d, "dormant_sink_mass", "Dormant sink mass");
     put_places(d, "Inf norm", ", by block; shaded against the largest; first measured seed", measured_by_layer, "inf_norm", NULL);
     put_places(d, "Kurtosis", ", by block; shaded against the largest; first measured seed", measured_by_layer, "kurtosis", NULL);
     put_sinks(d);

@@ -5,16 +5,18 @@
 
 gm_spread gm_spread_of(const double *values, int n) {
     gm_spread s = {0, NAN, NAN};
-    double sum = 0, squares = 0;
+    double sum = 0, squares = 0, least = INFINITY, greatest = -INFINITY;
     for (int i = 0; i < n; i++) {
         if (isfinite(values[i])) {
             sum += values[i];
+            least = fmin(least, values[i]);
+            greatest = fmax(greatest, values[i]);
             s.n++;
         }
     }
     if (s.n == 0)
         return s;
-    s.mean = sum / s.n;
+    s.mean = fmin(fmax(sum / s.n, least), greatest); /* of equal values it is theirs, without the sum's rounding */
     for (int i = 0; i < n; i++) {
         if (isfinite(values[i]))
             squares += (values[i] - s.mean) * (values[i] - s.mean);

@@ -288,6 +288,9 @@ function styleAxis(g, size) {
   g.attr("font-family", null);
 }
 
+// As much of a name as stands in so many pixels.
+const fitting = (name, pixels) => name.length * 6.6 <= pixels ? name : name.slice(0, Math.max(1, Math.floor(pixels / 6.6) - 1)) + "…";
+
 function label(svg, x, y, text, anchor, paint) {
   return svg.append("text").attr("x", x).attr("y", y).attr("text-anchor", anchor || "start").attr("font-size", 11).attr("fill", paint || ink().soft).text(text);
 }
@@ -304,6 +307,12 @@ function axisX(svg, scale, box, options) {
     const text = this.querySelector("text"), at = Number(/translate\(([^,)]+)/.exec(this.getAttribute("transform"))[1]), half = text.getComputedTextLength() / 2;
     text.setAttribute("x", at + half > room ? room - at - half : at < half ? half - at : 0);
   });
+  let free = -Infinity; // of two that touch the first is read
+  g.selectAll(".tick text").each(function () {
+    const b = this.getBoundingClientRect();
+    if (b.left < free + 3) this.remove();
+    else free = b.right;
+  });
   if (o.label) label(svg, box.right, box.bottom + 30, o.label, "end");
 }
 
@@ -316,7 +325,7 @@ function axisY(svg, scale, box, options) {
   styleAxis(g);
   const texts = g.selectAll(".tick text");
   if (texts.nodes().some(t => t.getComputedTextLength() > box.left - 4)) // 0.00002 in a narrow margin
-    texts.text(x => x === 0 ? "0" : minus(Number(x.toPrecision(3)).toExponential()));
+    texts.attr("font-size", 9).text(x => x === 0 ? "0" : minus(Number(x.toPrecision(3)).toExponential().replace("+", "")));
   g.select(".domain").remove();
   g.selectAll(".tick line").attr("stroke", ink().faint);
 }
@@ -344,7 +353,7 @@ function logTicks(scale, most) {
   for (let e = Math.floor(Math.log10(low)); e <= Math.ceil(Math.log10(high)); e++)
     [1, 2, 5].forEach(m => all.push(m * Math.pow(10, e)));
   const inside = all.filter(x => x >= low * 0.999 && x <= high * 1.001), tens = inside.filter(x => /^1(e|0*$)/.test(String(x)) || /^0?\.0*1$/.test(String(x)));
-  return inside.length > (most || 7) && tens.length > 2 ? tens : inside;
+  return inside.length > (most || 7) && tens.length > 2 ? tens.filter((x, i) => i % Math.ceil(tens.length / 8) === 0) : inside;
 }
 
 // Pixels as an image inside the picture: rows of [r, g, b] by paint(column, row).

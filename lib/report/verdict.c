@@ -142,8 +142,12 @@ static void sentences_of_model(json_t *sentences, json_t *rows, const gm_metrics
     else if (json_array_size(rows) > 1 && pairs < SEEDS_FOR_INTERVAL) {
         int seeds = (int)json_integer_value(json_object_get(json_array_get(rows, 0), "seeds"));
         gm_text few = {0};
-        gm_text_add(&few, "%d seed%s: too few for an interval; a difference in this table may be noise (3 seeds or more give one).", seeds,
-                    seeds == 1 ? "" : "s");
+        if (seeds < SEEDS_FOR_INTERVAL)
+            gm_text_add(&few, "%d seed%s: too few for an interval; a difference in this table may be noise (3 seeds or more give one).",
+                        seeds, seeds == 1 ? "" : "s");
+        else
+            gm_text_add(&few, "%d of %d seeds have numbers of softmax and of another variant: too few for an interval (3 give one).", pairs,
+                        seeds);
         json_array_append_new(sentences, gm_json_from_text(&few));
     } else {
         for (int m = 0; m < metrics->count; m++) {

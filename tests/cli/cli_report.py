@@ -211,6 +211,15 @@ class Report(Case):
         self.assertEqual((data["sources"][0]["command"], run["model"]), (evil, evil))
         self.assertTrue(run["variant"].startswith(evil) and len(run["variant"]) < 2100)
 
+    def test_seeds_without_numbers(self):
+        """Three seeds that all diverge are not "too few: 3 seeds or more give one"."""
+        done = self.run_program("lab", "--data", self.source(), "--variants", "softmax,softmax1", "--seeds", 3, "--steps", 40, "--out", self.path("lab"),
+                                "--sensitivity-sequences", 0, "--no-ablations", *TINY, "--lr", 99, "--clip", 0)
+        self.assertEqual(done.returncode, 3, done.stderr)
+        verdict = data_of(self.path("lab", "report.html"))["groups"][0]["verdict"]
+        self.assertIn("softmax1, seed 3, diverged at step", verdict[0])
+        self.assertEqual(verdict[1:], ["0 of 3 seeds have numbers of softmax and of another variant: too few for an interval (3 give one)."])
+
     def test_numbers_that_are_none(self):
         folder = self.train("run")
         with open(os.path.join(folder, "metrics.jsonl"), "w") as f:

@@ -1,8 +1,9 @@
 """report --text: the report's numbers in a terminal."""
 import json
+import os
 import re
 
-from program import TINY, TINY_TRAIN, Case, main, read_json, write_record
+from program import TINY, TINY_TRAIN, Case, main, read, read_json, write_record
 
 
 class TextReport(Case):
@@ -53,7 +54,22 @@ class TextReport(Case):
         found = re.search(r"(?m)^Loss added by each tensor.*\n(?:  .*\n)* +0 +1\nsoftmax +\S+ +(\S+) +\S+ +(\S+)$", shown)
         for got, want in zip(found.groups(), costs):
             self.assertAlmostEqual(float(got), want, delta=0.5 * abs(want))
+        for row in read_json(self.path("lab"), "results.json")["ablations"]:
+            found = re.search(rf"(?m)^{re.escape(row['variant'])} +w8a8 +(\S+)", shown)
+            self.assertAlmostEqual(float(found[1]), row["w8a8_ppl"]["mean"], delta=0.01 * row["w8a8_ppl"]["mean"])
         self.fits(self.path("lab"), 30, 36, 47, 48, 60, 80)
+
+    def test_curves_of_the_page(self):
+        """Each curve that the page draws is drawn, those of the Bigram-Backcopy task too."""
+        page = read(os.path.dirname(os.path.abspath(__file__)), "..", "..", "lib", "report", "page.js")
+        fields = set(re.findall(r'trainingChart\(charts, group, index, "(\w+)"', page))
+        self.assertIn("backcopy_loss", fields)
+        self.ok("train", "--data", "bb", "--model", "bb-1l", "--batch", 2, "--steps", 4, "--attention", "softmax1", "--measure-every", 2,
+                "--out", self.path("bb"), "--threads", 1, "--quiet")
+        with open(self.path("bb", "metrics.jsonl"), "a") as f:
+            f.write(json.dumps({"step": 5, **{field: 7 for field in fields}}) + "\n")
+        charts = re.findall(r"(?m)^(\S.*)\n {1,8}[\d.-]+\S* ┤", self.draw(self.path("bb")))
+        self.assertEqual(len(charts), len(fields), charts)
 
     def test_sizes(self):
         shapes = [TINY.index(word) for word in ("--layers", "--heads", "--width")]  # the presets' own

@@ -24,6 +24,8 @@ static void test_spread(void **state) {
     assert_int_equal(s.n, 3);
     assert_near(s.mean, 5, 1e-15);
     assert_near(s.std, sqrt((9 + 1 + 16) / 2.0), 1e-15); /* n - 1 */
+    s = gm_spread_of((double[]){11.7, 11.7, 11.7}, 3);   /* their sum / 3 is another number */
+    assert_true(s.mean == 11.7 && s.std == 0);
     s = gm_spread_of((double[]){3}, 1);
     assert_near(s.mean, 3, 0);
     assert_true(isnan(s.std));

@@ -135,6 +135,13 @@ class Browser(unittest.TestCase):
                 if (b.width && (b.left < s.left - 1 || b.right > s.right + 1)) cut.push(f.dataset.chart + ': ' + t.textContent);
             })); return cut""")
 
+    def touching_labels(self):
+        return self.js("""const touching = [];
+            document.querySelectorAll('figure').forEach(f => { const b = Array.from(f.querySelectorAll('svg text'), t => [t.textContent, t.getBoundingClientRect()]).filter(t => t[0] && t[1].width);
+                b.forEach(([s, p], i) => b.slice(i + 1).forEach(([t, q]) => {
+                    if (Math.min(p.right, q.right) - Math.max(p.left, q.left) > 1 && Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top) > 4) touching.push(f.dataset.chart + ': ' + s + ' | ' + t);
+                })); }); return touching""")
+
     def press(self, selector):
         self.js("arguments[0].click()", self.driver.find_element(By.CSS_SELECTOR, selector))
 
@@ -450,6 +457,21 @@ class Browser(unittest.TestCase):
         self.assertEqual(self.js(ticks % "max_inf_norm"), ["2", "5", "10", "20", "50", "100"])
         self.assertEqual(self.js(ticks % "sink_rate")[0], "0")
 
+    def test_little_room(self):
+        """Numbers of a diverged run, long names, many heads: nothing is cut, nothing lies on anything else, on a phone neither."""
+        self.js("""const d = JSON.parse(JSON.stringify(present)), g = d.groups[0], name = 'softmax1+gated:bias=0.9,hidden=64,and=so-on';
+            [g.runs, g.rows].forEach(list => list.forEach(r => { if (r.variant === 'gated') r.variant = name; }));
+            g.runs.forEach(r => { r.log.grad_norm = [[1, 2], [3, 4e22]]; r.log.max_inf_norm = [[1, 2], [1.1e15, 8e14]]; r.log.loss = [[1, 2], [-0.0015, 0.00041]];
+                if (r.sample) Object.values(r.sample.heads).forEach(h => { const T = r.sample.tokens.length, many = (text, n) => btoa(atob(text).slice(0, n).repeat(8));
+                    h.weights = many(h.weights, T * (T + 1) / 2); h.null_mass = many(h.null_mass, T); h.heads = 8; delete h.bytes; }); });
+            render(d)""")
+        self.assertEqual(self.count("attention-0-a"), 8)
+        for width in (320, 390, 1280):
+            self.size(width, width < 1000)
+            time.sleep(0.5)
+            self.assertEqual((self.cut_labels(), self.touching_labels()), ([], []), width)
+            self.assertLessEqual(self.js("return document.documentElement.scrollWidth"), width)
+
     def test_fifty_variants(self):
         seconds = self.js("""const d = JSON.parse(JSON.stringify(present)), g = d.groups[0], runs = g.runs, rows = g.rows, names = Array.from({length: 50}, (_, i) => 'softmax_n:n=' + i);
             g.runs = names.map((n, i) => Object.assign({}, runs[i % runs.length], {variant: n, seed: 1}));
@@ -487,6 +509,11 @@ class Browser(unittest.TestCase):
         self.open(page)
         self.assertEqual(len(self.driver.find_elements(By.TAG_NAME, "h1")), 3)
         self.assertIn("lr 0.", " ".join(e.text for e in self.driver.find_elements(By.CSS_SELECTOR, ".apart")))
+        self.assertEqual(len(self.driver.find_elements(By.CSS_SELECTOR, 'figure[data-chart^="activations"]')), 4)  # a single model stands alone
+        for width in (320, 390, 1280):  # names of variant and model in little room
+            self.size(width, width < 1000)
+            time.sleep(0.5)
+            self.assertEqual((self.cut_labels(), self.touching_labels()), ([], []), width)
         for metric in ("max_inf_norm", "avg_kurtosis", "w8a8_loss_increase"):
             self.assertEqual(self.count(f"size-0-{metric}", ".point"), 2 * len(VARIANTS), metric)
         self.shot("many")
