@@ -187,8 +187,18 @@ function csvOf(table) {
   return [table.columns].concat(table.rows).map(row => row.map(field).join(",")).join("\n") + "\n";
 }
 
-// The picture alone, with what stands around it on the page: its title, and the names of its colours.
-function svgOf(svg, title, variants) {
+// Lines of so many pixels.
+function wrapped(text, pixels) {
+  return text.split(" ").reduce((lines, word) => {
+    const last = lines[lines.length - 1];
+    if (last !== undefined && 6.6 * (last.length + 1 + word.length) <= pixels) lines[lines.length - 1] = last + " " + word;
+    else lines.push(word);
+    return lines;
+  }, []);
+}
+
+// The picture alone, with what stands around it on the page: its title, its note with the unit, and the names of its colours.
+function svgOf(svg, title, note, variants) {
   const copy = svg.cloneNode(true), [, , w, h] = svg.getAttribute("viewBox").split(" ").map(Number), c = ink();
   let x = 4, row = 1;
   const names = variants.map(name => {
@@ -197,10 +207,11 @@ function svgOf(svg, title, variants) {
     x += width;
     return [name, x - width, row];
   });
-  const top = 28 + (variants.length ? 18 * row : 0), head = d3.select(copy).attr("viewBox", `0 ${-top} ${w} ${h + top}`).attr("height", h + top).append("g");
+  const notes = note ? wrapped(note, w - 8) : [], above = 18 + 14 * notes.length, top = above + 10 + (variants.length ? 18 * row : 0), head = d3.select(copy).attr("viewBox", `0 ${-top} ${w} ${h + top}`).attr("height", h + top).append("g");
   label(head, 4, -top + 18, title, "start", c.text).attr("font-size", 13).attr("font-weight", 600);
+  notes.forEach((text, i) => label(head, 4, 18 + 14 * (i + 1) - top, text));
   names.forEach(([name, left, line]) => {
-    const base = 18 * (line + 1) - top;
+    const base = 18 * line + above - top;
     head.append("line").attr("x1", left).attr("x2", left + 14).attr("y1", base - 4).attr("y2", base - 4).attr("stroke", color(name)).attr("stroke-width", 4).attr("stroke-dasharray", dash(name));
     label(head, left + 18, base, name, "start", c.text);
   });
@@ -250,7 +261,7 @@ function figure(parent, spec) {
   });
   button("CSV", "download the numbers", () => save(spec.key + ".csv", "text/csv", csvOf(spec.table())));
   button("SVG", "download the picture", () => save(spec.key + ".svg", "image/svg+xml",
-    svgOf(plot.querySelector("svg"), words(spec.title), spec.variants ? Array.from(new Set(spec.variants())).filter(shown) : [])));
+    svgOf(plot.querySelector("svg"), words(spec.title), words(spec.note), spec.variants ? Array.from(new Set(spec.variants())).filter(shown) : [])));
 
   function fill() {
     const is = state.open.has(spec.key);

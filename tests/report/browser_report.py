@@ -307,7 +307,7 @@ class Browser(unittest.TestCase):
         with open(wanted[1]) as f:
             svg = f.read()
         self.assertTrue(svg.startswith("<svg") and "var(--" not in svg and svg.count("<path") > 9, svg[:200])
-        for words in ("Validation loss", *VARIANTS):  # the page's title and legend are not there to read
+        for words in ("Validation loss", "nats per token", *VARIANTS):  # the page's title and legend are not there to read
             self.assertIn(f">{words}</text>", svg)
 
     # ---- light, dark, small, on paper
