@@ -59,7 +59,7 @@ typedef struct view_line {
     int width, columns;
 } view_line;
 
-/* Appends it behind two spaces, unless it does not fit. */
+/* Appends it behind two spaces, unless it does not fit; the first part stands in any case, and is cut when it is drawn. */
 static void add(view_line *l, const char *format, ...) __attribute__((format(printf, 2, 3)));
 static void add(view_line *l, const char *format, ...) {
     char part[LINE];
@@ -68,7 +68,7 @@ static void add(view_line *l, const char *format, ...) {
     vsnprintf(part, sizeof part, format, args);
     va_end(args);
     int gap = l->used ? 2 : 0, width = cli_text_width(part);
-    if (l->width + gap + width > l->columns || l->used + strlen(part) + 3 > LINE)
+    if ((l->used && l->width + gap + width > l->columns) || l->used + strlen(part) + 3 > LINE)
         return;
     l->used += (size_t)snprintf(l->text + l->used, LINE - l->used, "%*s%s", gap, "", part);
     l->width += gap + width;
@@ -94,9 +94,9 @@ static void bar(char *dst, size_t size, int columns, double share, bool unicode,
         snprintf(dst + used, size - used, "%s%*s]", colors ? "\033[0m" : "", columns - width, "");
 }
 
-static void draw_plain(const cli_training *t, const char *title, const char *phase, const char *left, const char *rate) {
+static void draw_plain(const cli_training *t, const char *title, const char *phase, const char *left, const char *rate, int columns) {
     const gm_train_progress *p = &t->last;
-    view_line l = {.columns = LINE};
+    view_line l = {.columns = columns};
     if (title)
         add(&l, "%s", title);
     if (phase)
@@ -186,8 +186,9 @@ void cli_training_show(cli_training *t, const char *title, const gm_train_progre
     cli_format_seconds(left_text, sizeof left_text, t->seconds_left);
     cli_format_count(rate, sizeof rate, t->last.tokens_per_s);
     cli_terminal_size(STDERR_FILENO, &columns, &rows);
-    if (cli_terminal(STDERR_FILENO) && columns >= 40 && rows >= 6)
+    const bool terminal = cli_terminal(STDERR_FILENO);
+    if (terminal && columns >= 40 && rows >= 6)
         draw_block(t, title, phase, left_text, rate, columns - 1);
-    else
-        draw_plain(t, title, phase, left_text, rate);
+    else /* on a terminal what does not fit is left out, not cut */
+        draw_plain(t, title, phase, left_text, rate, terminal ? columns - 1 : LINE);
 }

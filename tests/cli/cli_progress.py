@@ -56,6 +56,9 @@ class Progress(Case):
         for frame in self.frames(tiny, 30):
             self.assertEqual(len(frame), 1)
             self.assertLessEqual(len(frame[0]), 29)
+        narrow = self.on_terminal("train", "--data", self.text(), "--steps", 100, "--out", self.path("n"), *TINY_TRAIN, columns=20, rows=4)
+        for frame in self.frames(narrow, 20):  # what does not fit is left out: no "loss" without its number
+            self.assertRegex(frame[0], r"^step \d+/100(  ETA \S+ s)?$")
         dumb = self.on_terminal("train", "--data", self.text(), "--steps", 50, "--out", self.path("c"), *TINY_TRAIN, env={"TERM": "dumb"})
         self.assertNotIn("\x1b", dumb)
         self.assertRegex(dumb, r"^step \d+/50  loss .* tokens/s  ETA ")
