@@ -3,11 +3,12 @@ BUILD ?= build
 MAKEFLAGS += --no-print-directory
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 PREFIX ?= /usr/local
+SUITE ?= trixie
 CONFIGURE = cmake -S . -DCMAKE_INSTALL_PREFIX=$(PREFIX)
 
 SECONDS ?= 60
 
-.PHONY: all build setup demo test test-interop test-report test-mpi test-tensorboard table install clean format asan ubsan clang fuzz docs uninstall dist deb test-deb help
+.PHONY: all build setup demo test test-interop test-report test-mpi test-tensorboard table install clean format asan ubsan clang fuzz docs uninstall dist deb test-deb test-system help
 
 all: build ## install what is missing and build build/ghostmax
 
@@ -65,6 +66,10 @@ deb: ## Debian packages of the present commit, built from its tarball: ghostmax,
 test-deb: deb ## installs those packages on a clean Debian root and runs them there (as root; minutes)
 	@tools/setup.sh deb
 	@tools/test_deb.sh $(BUILD)
+
+test-system: ## `make test` on a clean root of a Debian release, SUITE (default trixie; as root, half an hour)
+	@tools/setup.sh deb
+	@tools/test_system.sh $(SUITE)
 
 .PHONY: test-crash test-faults soak
 HOURS ?= 1
