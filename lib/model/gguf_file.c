@@ -287,13 +287,22 @@ gm_status gm_gguf_model_put(gm_gguf_writer *w, const gm_model *m, gm_dtype dtype
 
 #define AT(v) (int64_t)(v)->at
 
+/* An array says a number for each layer. */
+static bool differs_by_layer(const gm_gguf_value *v) {
+    int64_t first, other;
+    bool differs = !gm_gguf_whole(v, 0, &first);
+    for (int64_t i = 1; i < v->count && !differs; i++)
+        differs = !gm_gguf_whole(v, i, &other) || other != first;
+    return differs;
+}
+
 /* One key's value into cfg; *found: it stands there. */
 static gm_status read_key(gm_model_config *cfg, const gm_gguf *g, const struct key *key, const char *name, bool *found, gm_error *err) {
     const gm_gguf_value *v = gm_gguf_find(g, name);
     *found = v;
     if (!v)
         return GM_OK;
-    if (v->type == GM_GGUF_ARRAY)
+    if (v->type == GM_GGUF_ARRAY && differs_by_layer(v))
         return gm_fail_at(err, GM_EUNSUPPORTED, AT(v), "%s: '%s' (byte %zu) differs from layer to layer, which is not supported", g->path,
                           name, v->at);
     if (!(key->real ? gm_gguf_real(v, 0, real_field(cfg, key)) : gm_gguf_whole(v, 0, whole_field(cfg, key))))

@@ -174,8 +174,8 @@ static void the_package_s_models_are_their_sources(void **state) {
 typedef struct change {
     const char *drop_key, *drop_tensor, *rename_tensor; /* renamed: "extra" */
     const char *set_key;                                /* to this whole number, as u32 */
-    uint32_t value;
-    const char *transposed; /* tensor */
+    uint32_t value, second;                             /* second: to an array of both */
+    const char *transposed;                             /* tensor */
 } change;
 
 /* gpt2.gguf or another, written again with the change. */
@@ -193,7 +193,9 @@ static void write_changed(const char *name, const change *c) {
         if ((!c->drop_key || strcmp(key, c->drop_key) != 0) && (!c->set_key || strcmp(key, c->set_key) != 0))
             gm_gguf_put_value(w, &g.values[i]);
     }
-    if (c->set_key)
+    if (c->set_key && c->second)
+        gm_gguf_put_array(w, c->set_key, GM_GGUF_U32, (uint32_t[]){c->value, c->second}, 2);
+    else if (c->set_key)
         gm_gguf_put_u32(w, c->set_key, c->value);
     float *data[64] = {0};
     for (int64_t i = 0; i < g.tensor_count; i++) {
@@ -243,6 +245,7 @@ static void contradictions_are_refused(void **state) {
         {"gpt2", {.rename_tensor = "blk.1.attn_qkv.bias"}, GM_EFORMAT, "missing"},
         {"gpt2", {.transposed = "blk.0.attn_qkv.weight"}, GM_EFORMAT, "shape [8, 24]"},
         {"llama_linear", {.set_key = "llama.attention.key_length", .value = 4}, GM_EUNSUPPORTED, "head dimension"},
+        {"llama_linear", {.set_key = "llama.attention.head_count_kv", .value = 2, .second = 1}, GM_EUNSUPPORTED, "from layer to layer"},
         {"llama_linear", {.set_key = "llama.rope.scaling.type", .value = 4}, GM_EUNSUPPORTED, "scales the rotary"},
         {"llama_biases", {.drop_tensor = "blk.1.attn_q.bias"}, GM_EFORMAT, "missing"},
         {"llama_biases", {.drop_tensor = "blk.0.attn_output.bias"}, GM_EFORMAT, "no place"},
@@ -257,6 +260,21 @@ static void contradictions_are_refused(void **state) {
         if (status != cases[i].status || m || !strstr(error.msg, cases[i].word))
             fail_msg("case %d, %s: status %d, %s", i, cases[i].word, status, error.msg);
     }
+    unlink(path);
+}
+
+static void equal_numbers_of_layers_are_one(void **state) {
+    (void)state;
+    char from[1024];
+    gm_model *m, *want;
+    golden_path(from, "gguf", "llama_linear", ".gguf");
+    CHECK_OK(gm_model_load(&want, ctx, from, err));
+    uint32_t heads = (uint32_t)want->cfg.kv_heads;
+    write_changed("llama_linear", &(change){.set_key = "llama.attention.head_count_kv", .value = heads, .second = heads});
+    CHECK_OK(gm_model_load(&m, ctx, path, err));
+    assert_int_equal(gm_config_fingerprint(&m->cfg), gm_config_fingerprint(&want->cfg));
+    gm_model_free(m);
+    gm_model_free(want);
     unlink(path);
 }
 
@@ -299,7 +317,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(variants_come_back),         cmocka_unit_test(families_come_back),
         cmocka_unit_test(dtypes_round_matrices_only), cmocka_unit_test(the_package_s_models_are_their_sources),
-        cmocka_unit_test(contradictions_are_refused), cmocka_unit_test(altered_files_are_refused)};
+        cmocka_unit_test(contradictions_are_refused), cmocka_unit_test(equal_numbers_of_layers_are_one),
+        cmocka_unit_test(altered_files_are_refused)};
     int failed = cmocka_run_group_tests_name("GGUF models", tests, NULL, NULL);
     gm_ctx_free(ctx);
     return failed;
