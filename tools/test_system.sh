@@ -17,7 +17,7 @@ top=$(git rev-parse --show-toplevel)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 git clone -q "$top" "$work/ghostmax"
-[ ! -d "$top/../shared" ] || cp -r "$top/../shared" "$work/shared"
+[ ! -d "$top/../shared" ] || cp -rL "$top/../shared" "$work/shared"
 mmdebstrap --quiet --variant=minbase --format=null --include=apt,make,git,ca-certificates \
     --customize-hook='cp /etc/resolv.conf "$1/etc/resolv.conf"' \
     --customize-hook="sync-in '$work' /root" \

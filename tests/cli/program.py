@@ -10,6 +10,7 @@ import os
 import pty
 import random
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -126,12 +127,13 @@ class Case(unittest.TestCase):
 
 def signal_and_heard(pid, number):
     """Sent once the program waits for it on a thread of its own, as it does from its start on; until that thread has it."""
-    def has(field):
-        return int(re.search(rf"(?m)^{field}:\s*(\w+)", read(f"/proc/{pid}/status"))[1], 16) >> (number - 1) & 1
-    while not has("SigBlk"):
+    def signals(field):
+        bits = int(re.search(rf"(?m)^{field}:\s*(\w+)", read(f"/proc/{pid}/status"))[1], 16)
+        return [i + 1 for i in range(64) if bits >> i & 1]
+    while number not in (blocked := signals("SigBlk")) or signal.SIGALRM in blocked:  # all of them are while any thread starts
         time.sleep(0.001)
     os.kill(pid, number)
-    while has("ShdPnd"):
+    while number in signals("ShdPnd"):
         time.sleep(0.001)
 
 
