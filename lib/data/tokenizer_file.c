@@ -296,15 +296,14 @@ static gm_status load_twins(gm_tokenizer **out, const char *path, gm_error *err)
 static gm_status read_config(gm_tokenizer *t, const char *folder, gm_error *err) {
     char path[1024];
     gm_file file;
-    json_t *root = NULL;
     GM_TRY(gm_path_join(path, sizeof path, folder, "tokenizer_config.json", err));
-    if (t->subwords && gm_path_exists(path)) {
-        GM_TRY(gm_file_open(&file, path, err));
-        root = json_loadb((const char *)file.data, file.size, 0, NULL);
-        gm_file_close(&file);
-        if (!root && gm_json_starved())
-            return gm_fail_memory(err, 4096);
-    }
+    if (!t->subwords || !gm_path_exists(path))
+        return GM_OK;
+    GM_TRY(gm_file_open(&file, path, err));
+    json_t *root = json_loadb((const char *)file.data, file.size, 0, NULL);
+    gm_file_close(&file);
+    if (!root && gm_json_starved())
+        return gm_fail_memory(err, 4096);
     for (int i = 0; i < 2; i++) {
         const json_t *token = json_object_get(root, i ? "eos_token" : "bos_token");
         const char *text = json_string_value(json_is_object(token) ? json_object_get(token, "content") : token);
